@@ -1,0 +1,164 @@
+"""The types of a feed's contract: what its rows are, and what the platform promises about them.
+
+One file per feed in this folder exports `CONTRACT`; `feeds.load_feeds` discovers them, nothing
+is registered. A contract is data: columns, key, order, rules, and the message shapes that it
+accepts. `decode` interprets the shapes, twice: columnar for whole slices, per record for what
+the columnar path refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+PRICE = pa.decimal128(18, 8)
+"""Exact to 8 decimals up to 9,999,999,999.99999999: what the supported venues publish. Stored as
+INT64 in Parquet. A value with more decimals is rejected (`too_many_decimals`), never rounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One typed column of a feed's Silver table.
+
+    `encode`: low-cardinality text, stored with a Parquet dictionary. `pii`: why it is personal
+    data, and what masking keeps ("email: keyed hash"); None if it is not.
+    """
+
+    name: str
+    type: pa.DataType
+    doc: str
+    nullable: bool = False
+    encode: bool = False
+    pii: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeBounds:
+    """Rows per minute outside which a human should look, and why these numbers."""
+
+    min_per_minute: int
+    max_per_minute: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RejectLimit:
+    """When rejects stop a shard instead of burying everything in quarantine.
+
+    `share` of the last `over_rows` messages of a shard, or `run` rejected messages in a row.
+    """
+
+    share: float
+    over_rows: int
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A validity rule over decoded columns: `is_bad(rows)` gives a boolean mask (null = good)."""
+
+    reason: str
+    doc: str
+    is_bad: Callable[[Mapping[str, pa.Array]], pa.Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How one column is read from a message: a JSON path inside the row, and a value kind.
+
+    `path` is relative to the shape's row ("price", "data.time"; list items by number: "0").
+    Alternatives are not tried: one shape, one path. `kind` names a value kind of `values.KINDS`.
+    `options` is what that kind needs (the mapping of an `enum`, the value of a `const`).
+    `default` fills in when the path is absent or null; without it, absence is `missing_field`.
+    """
+
+    path: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    default: Any = None
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One message shape that a feed accepts.
+
+    `where`: literal values that identify it, path -> allowed values (`{"type": ("match",)}`;
+    the value None means "the path exists, whatever it holds").
+    `rows`: path of the list that holds one row per item ("data", "1"); "" = the message is a row.
+    `fields`: column -> Field; a path beginning with "$." is read from the message's root.
+    """
+
+    name: str
+    where: Mapping[str, tuple[Any, ...] | None]
+    fields: Mapping[str, Field]
+    rows: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Messages that are no data: acknowledgements, heartbeats, snapshots. Counted under `name`."""
+
+    name: str
+    where: Mapping[str, tuple[Any, ...] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """Everything that is promised about one feed.
+
+    `key` identifies a fact: two rows with the same key are one (`dedup`), within
+    `dedup_minutes` of event time before arrival. `order` sorts rows inside a Silver file.
+    `event_time` names the ns column that Silver is partitioned by (UTC day).
+    `future_tolerance_ms`: how far an event may lie after its arrival before it is refused.
+    """
+
+    feed: str
+    doc: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    order: tuple[str, ...]
+    event_time: str
+    freshness_seconds: int
+    volume: VolumeBounds
+    rejects: RejectLimit
+    shapes: tuple[Shape, ...]
+    ignored: tuple[Ignored, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    dedup_minutes: int = 30
+    future_tolerance_ms: int = 60_000
+    max_line_bytes: int = 65_536
+    has_bars: bool = False
+
+    def column(self, name: str) -> Column:
+        """The column of that name; KeyError names the feed if there is none."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"feed {self.feed} has no column {name!r}")
+
+    @property
+    def row_schema(self) -> pa.Schema:
+        """Arrow schema of decoded rows, contract columns only."""
+        return pa.schema([pa.field(c.name, c.type, c.nullable) for c in self.columns])
+
+    @property
+    def silver_schema(self) -> pa.Schema:
+        """Arrow schema of the Silver table: contract columns, clocks and lineage."""
+        return pa.schema([*self.row_schema, *LINEAGE])
+
+
+LINEAGE = (
+    pa.field("ts_event", pa.timestamp("us"), nullable=False),
+    pa.field("ts_arrival_ns", pa.int64(), nullable=False),
+    pa.field("is_late", pa.bool_(), nullable=False),
+    pa.field("shard", pa.string(), nullable=False),
+    pa.field("sequence_number", pa.string(), nullable=False),
+    pa.field("line_no", pa.int32(), nullable=False),
+    pa.field("slice_id", pa.string(), nullable=False),
+)
+"""Columns that every Silver table carries: partition time (UTC by contract), arrival, lateness
+beyond the dedup horizon, and the way back to the exact source bytes."""

@@ -1,0 +1,129 @@
+"""The effective settings: one class, environment prefix HEADRACE_, units in names.
+
+The only place that reads the environment. A wrong value stops the start with a list of every
+bad field and what it accepts; `headrace check` prints the effective values, secrets hidden.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stream.errors import ConfigError
+from stream.slices import SliceRule
+
+
+class Settings(BaseSettings):
+    """Every knob of the platform. Defaults are what `headrace up` on a laptop needs."""
+
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", extra="forbid", frozen=True)
+
+    home: Path = Field(Path(".headrace"), description="Folder of the local platform and its lake")
+    lake: str = Field(
+        "s3://headrace-lake", description="Root of the lake: s3://bucket[/prefix] or file:///path"
+    )
+    catalog: Literal["sqlite", "glue"] = Field("sqlite", description="Iceberg catalog")
+    namespace: str = Field("silver", pattern=r"^[a-z][a-z0-9_]*$", description="Catalog namespace")
+    stream_prefix: str = Field(
+        "headrace-", pattern=r"^[A-Za-z0-9_.-]*$", description="Kinesis stream = prefix + feed"
+    )
+    region: str = Field("us-east-1", description="AWS region")
+    aws: Literal["embedded", "account"] = Field(
+        "embedded",
+        description="embedded: the emulator that `headrace up` starts; account: real AWS",
+    )
+    shards: int = Field(2, ge=1, le=1_000, description="Shards of a stream that headrace creates")
+
+    lanes: int = Field(64, ge=1, le=4_096, description="Fixed hash-key ranges; never lower it")
+    start: Literal["TRIM_HORIZON", "LATEST"] | str = Field(
+        "TRIM_HORIZON",
+        pattern=r"^(TRIM_HORIZON|LATEST|\d{4}-\d\d-\d\dT\S+)$",
+        description="Where a feed's first start begins: TRIM_HORIZON, LATEST or an ISO time",
+    )
+    window_ms: int = Field(2_000, ge=50, le=900_000, description="Arrival window of a slice")
+    grace_ms: int = Field(
+        500, ge=0, le=60_000, description="Wait after a quiet window before its slice is cut"
+    )
+    slice_max_rows: int = Field(50_000, ge=1, le=1_000_000, description="Cap on a slice's records")
+    slice_max_bytes: int = Field(
+        8_000_000, ge=1_000, le=256_000_000, description="Cap on a slice's payload"
+    )
+    epoch_seconds: float = Field(10.0, ge=0.05, le=900, description="Commit interval")
+    epoch_max_bytes: int = Field(
+        256_000_000, ge=1_000_000, description="Payload read per epoch: the back-pressure credit"
+    )
+    list_shards_seconds: float = Field(5.0, ge=0.1, le=300, description="Shard listing interval")
+    poll_ms: int = Field(
+        250, ge=10, le=60_000, description="Pause between GetRecords of one shard at its tip"
+    )
+    enhanced_fan_out: str | None = Field(
+        None, description="Name of a registered stream consumer; unset: shared GetRecords"
+    )
+    upload_threads: int = Field(8, ge=1, le=64, description="Parallel uploads of one dataflow")
+    spool_max_bytes: int = Field(
+        1_000_000_000, ge=1_000_000, description="Bound of a producer's disk spool"
+    )
+    metrics_host: str = Field("127.0.0.1", description="Bind address of /metrics and /healthz")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65_535, description="Port of /metrics and /healthz; unset: none served"
+    )
+    fmp_api_key: SecretStr | None = Field(None, description="Financial Modeling Prep API key")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging")
+
+    @property
+    def slice_rule(self) -> SliceRule:
+        """The slicing rule of live flows."""
+        return SliceRule(self.window_ms, self.slice_max_rows, self.slice_max_bytes)
+
+    def stream_name(self, feed: str) -> str:
+        """The Kinesis stream of a feed."""
+        return f"{self.stream_prefix}{feed}"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment, apply overrides (None = not given), check everything.
+
+    Raises: ConfigError listing every bad field, what was found and what it accepts.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    unknown = _unknown_variables()
+    try:
+        settings = Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise ConfigError("\n".join([*map(_explain, error.errors()), *unknown])) from None
+    if unknown:
+        raise ConfigError("\n".join(unknown))
+    return settings
+
+
+def aws_endpoint(service: str) -> str | None:
+    """The endpoint override of one service, as the AWS SDKs read it."""
+    return os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get(
+        "AWS_ENDPOINT_URL"
+    )
+
+
+def set_aws_environment(values: dict[str, str]) -> None:
+    """Point this process and its children at an emulator; existing values win."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
+def _unknown_variables() -> list[str]:
+    known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
+    stray = sorted(
+        name for name in os.environ if name.startswith("HEADRACE_") and name not in known
+    )
+    return [f"{name}: no such setting; `headrace check` lists them all" for name in stray]
+
+
+def _explain(error: object) -> str:
+    assert isinstance(error, dict)
+    name = ".".join(str(part) for part in error["loc"])
+    info = Settings.model_fields.get(name)
+    meaning = f" ({info.description})" if info else ""
+    return f"HEADRACE_{name.upper()}{meaning}: {error['msg']}, found {error.get('input')!r}"
