@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ RECORD_SCHEMA = pa.schema(
 (KPL) Kinesis record and is 0 otherwise."""
 
 SEQUENCE_DIGITS = 56
-"""Kinesis sequence numbers have up to 56 decimal digits; padded to that, text order is number order."""
+"""Kinesis sequence numbers have up to 56 digits; padded to that, text order is number order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class SliceRule:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardRef:
-    """A shard of one life of one stream. `stream` is name and identity: a re-created stream differs."""
+    """A shard of one life of one stream. `stream` is name and identity: a new life differs."""
 
     feed: str
     stream: str
@@ -101,7 +102,7 @@ class Slice:
     @property
     def id(self) -> str:
         """Stable name: a function of shard and first sequence number alone."""
-        return f"{self.shard}/{pad_sequence(self.first)}"
+        return slice_id(self.shard, self.first if self.rows else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,11 @@ class ShardPosition:
     is_ended: bool = False
     start: Start | None = None
     arrival_ms: int = 0
+
+
+def slice_id(shard: ShardRef, first: str | None) -> str:
+    """The id that a slice's rows carry; `first` is None for the slice that ends a shard."""
+    return f"{shard}/end" if first is None else f"{shard}/{pad_sequence(first)}"
 
 
 def pad_sequence(sequence_number: str | None) -> str:
@@ -155,11 +161,16 @@ class Slicer:
 
     However the records are split over `push` calls, the slices are the same (property-tested).
     The last open window is held back until a later record, a cap, `close_quiet` or `end`.
+    A slicer that `is_held` cuts nothing by its rule: `cut_at` repeats cuts that were made before,
+    until `release` hands over to the rule.
     """
 
-    def __init__(self, shard: ShardRef, position: str | None, rule: SliceRule) -> None:
+    def __init__(
+        self, shard: ShardRef, position: str | None, rule: SliceRule, *, is_held: bool = False
+    ) -> None:
         self.shard = shard
         self.rule = rule
+        self.is_held = is_held
         self._position = position
         self._seen = position
         self._pending: list[pa.RecordBatch] = []
@@ -168,6 +179,19 @@ class Slicer:
     def pending_rows(self) -> int:
         """Records read but not yet in a slice."""
         return sum(batch.num_rows for batch in self._pending)
+
+    @property
+    def seen(self) -> str | None:
+        """The last sequence number pushed: where reading goes on."""
+        return self._seen
+
+    @property
+    def head(self) -> tuple[str, int] | None:
+        """Sequence number and arrival (ns) of the record that the next slice begins with."""
+        for batch in self._pending:
+            if batch.num_rows:
+                return batch["sequence_number"][0].as_py(), batch["ts_arrival_ns"][0].as_py()
+        return None
 
     def push(self, records: pa.RecordBatch) -> list[Slice]:
         """Add records in shard order; return the slices that are now complete.
@@ -179,17 +203,37 @@ class Slicer:
             return []
         self._check_order(records)
         self._pending.append(records)
+        return [] if self.is_held else self._cut()
+
+    def cut_at(self, last: str) -> Slice | None:
+        """Cut after the record `last`, whatever the rule says; None until it was pushed.
+
+        The slice holds every pending record up to `last`: if the stream skipped `last`, the
+        slice ends before it, and comparing it with the recorded one shows that.
+        """
+        if not self.pending_rows or is_after(last, self._seen):
+            return None
+        pending = _concat(self._pending)
+        padded = pc.utf8_lpad(pending["sequence_number"], SEQUENCE_DIGITS, "0")
+        rows = pc.sum(pc.less_equal(padded, pad_sequence(last))).as_py()
+        self._pending = [pending.slice(rows)]
+        return self._emit(pending.slice(0, rows))
+
+    def release(self) -> list[Slice]:
+        """Cut by the rule from here on; return the slices that are now complete."""
+        self.is_held = False
+        return self._cut() if self.pending_rows else []
+
+    def _cut(self) -> list[Slice]:
         pending = _concat(self._pending)
         starts = list(_cut_points(pending, self.rule))
-        slices = [
-            self._emit(pending.slice(a, b - a)) for a, b in zip(starts[:-1], starts[1:], strict=True)
-        ]
+        slices = [self._emit(pending.slice(a, b - a)) for a, b in pairwise(starts)]
         self._pending = [pending.slice(starts[-1])]
         return slices
 
     def close_quiet(self, now_ms: int, grace_ms: int) -> list[Slice]:
         """At the tip of the shard: emit the open window once it and the grace have passed."""
-        if not self.pending_rows:
+        if self.is_held or not self.pending_rows:
             return []
         pending = _concat(self._pending)
         window = pending["ts_arrival_ns"][0].as_py() // 1_000_000 // self.rule.window_ms
@@ -221,9 +265,7 @@ class Slicer:
         )
         if len(good) and not pc.all(good).as_py():
             at = good.to_pylist().index(False)
-            raise OutOfOrderError(
-                _out_of_order(self.shard, before[at].as_py(), after[at].as_py())
-            )
+            raise OutOfOrderError(_out_of_order(self.shard, before[at].as_py(), after[at].as_py()))
         self._seen = records["sequence_number"][records.num_rows - 1].as_py()
 
 

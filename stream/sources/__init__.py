@@ -67,6 +67,11 @@ class StreamReader(Protocol):
     @property
     def retention_ms(self) -> int: ...
 
+    @property
+    def is_push(self) -> bool:
+        """Whether `read` waits for the service to send: then nobody paces or pauses its calls."""
+        ...
+
     def list_shards(self) -> list[ShardInfo]:
         """All shards, closed ones included, as far as retention goes."""
         ...
