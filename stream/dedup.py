@@ -1,0 +1,156 @@
+"""Drop rows whose key was seen before, per shard, within the dedup horizon.
+
+A redelivered fact carries the same key and the same event time, so the state is one sorted
+array of 64-bit key hashes per minute of event time: only touched minutes are searched, old ones
+are dropped whole. A row older than the horizon (event time before the slice's arrival minus
+`dedup_minutes`) is kept and marked late: the current views of Silver resolve it.
+
+Guarantee: the decision is a pure function of the slice and of the shard's committed rows before
+it, so a restart drops exactly the same rows. State is never stored: at a shard's first slice
+it is read back from Silver (`CommittedKeys`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stream.feeds.contract import Contract
+from stream.keyhash import Hashes, hash_rows
+from stream.slices import ShardRef
+
+MINUTE_NS = 60_000_000_000
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Rows that are new, whether each is late, and how many duplicates were dropped."""
+
+    rows: pa.Table
+    is_late: npt.NDArray[np.bool_]
+    duplicates: int
+
+
+class CommittedKeys(Protocol):
+    """Reads back what is committed (`silver.SilverKeys`)."""
+
+    def read(
+        self, shard: ShardRef, before: str | None, since_ns: int
+    ) -> tuple[Hashes, Times]:
+        """Key hashes and event times of committed rows of the shard (sequence numbers below
+        `before`) and of its ancestors (all), with event time >= `since_ns`."""
+        ...
+
+
+class Dedup:
+    """The dedup state of one feed in one process: a window of key hashes per shard."""
+
+    def __init__(self, contract: Contract, committed: CommittedKeys) -> None:
+        self._contract = contract
+        self._committed = committed
+        self._shards: dict[ShardRef, KeyWindow] = {}
+
+    def drop_duplicates(
+        self, shard: ShardRef, first: str | None, newest_arrival_ns: int, rows: pa.Table
+    ) -> Distinct:
+        """The slice's new rows, in order; the state then holds them.
+
+        Args: first: the slice's first sequence number. newest_arrival_ns: its latest arrival,
+        which places the horizon.
+        """
+        since = self._horizon_ns(newest_arrival_ns)
+        window = self._shards.get(shard)
+        if window is None or since < window.since_ns:
+            window = self._load(shard, first, since, window)
+        times = rows[self._contract.event_time].combine_chunks().to_numpy()
+        hashes = hash_rows(rows, self._contract.key)
+        is_late = times < since
+        keep = window.add_new(hashes, times, ~is_late)
+        window.forget_before(since - 5 * MINUTE_NS)  # slack: arrival times may step back
+        kept = rows if keep.all() else rows.filter(pa.array(keep))
+        return Distinct(kept, is_late[keep], int(len(keep) - keep.sum()))
+
+    def forget(self, shard: ShardRef) -> None:
+        """The shard is ended: its children read the state back from Silver."""
+        self._shards.pop(shard, None)
+
+    def _horizon_ns(self, newest_arrival_ns: int) -> int:
+        return newest_arrival_ns // MINUTE_NS * MINUTE_NS - self._contract.dedup_minutes * MINUTE_NS
+
+    def _load(
+        self, shard: ShardRef, first: str | None, since_ns: int, known: KeyWindow | None
+    ) -> KeyWindow:
+        window = KeyWindow(since_ns)
+        window.add_new(*self._committed.read(shard, first, since_ns))
+        if known is not None:
+            window.merge(known)
+        self._shards[shard] = window
+        return window
+
+
+class KeyWindow:
+    """Sorted key hashes per minute of event time, from `since_ns` on."""
+
+    def __init__(self, since_ns: int) -> None:
+        self.since_ns = since_ns
+        self._minutes: dict[int, Hashes] = {}
+
+    def __len__(self) -> int:
+        return sum(len(hashes) for hashes in self._minutes.values())
+
+    def add_new(
+        self, hashes: Hashes, times: Times, remember: npt.NDArray[np.bool_] | None = None
+    ) -> npt.NDArray[np.bool_]:
+        """Mask of rows that are first of their key; those to `remember` join the state."""
+        keep = np.zeros(len(hashes), dtype=bool)
+        if not len(hashes):
+            return keep
+        minutes = times // MINUTE_NS
+        order = np.lexsort((hashes, minutes)) if _spans(minutes) else np.argsort(hashes, kind="stable")
+        sorted_minutes = minutes[order]
+        starts = np.flatnonzero(np.diff(sorted_minutes, prepend=sorted_minutes[:1] - 1))
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            rows = order[start:end]
+            remembered = remember is None or bool(remember[rows[0]])
+            keep[self._first_rows(rows, hashes[rows], int(sorted_minutes[start]), remembered)] = True
+        return keep
+
+    def forget_before(self, since_ns: int) -> None:
+        """Drop whole minutes that no later slice may look at."""
+        if since_ns <= self.since_ns:
+            return
+        self.since_ns = since_ns
+        for minute in [m for m in self._minutes if m < since_ns // MINUTE_NS]:
+            del self._minutes[minute]
+
+    def merge(self, other: KeyWindow) -> None:
+        """Take in another window's keys."""
+        for minute, hashes in other._minutes.items():  # noqa: SLF001 - same class
+            self._minutes[minute] = np.union1d(self._minutes.get(minute, hashes[:0]), hashes)
+
+    def _first_rows(
+        self, rows: npt.NDArray[np.int64], hashes: Hashes, minute: int, remember: bool  # noqa: FBT001
+    ) -> npt.NDArray[np.int64]:
+        """Rows (sorted by hash, ties in message order) whose key is new in this minute."""
+        first = np.ones(len(hashes), dtype=bool)
+        first[1:] = hashes[1:] != hashes[:-1]
+        rows, hashes = rows[first], hashes[first]
+        seen = self._minutes.get(minute)
+        if not remember:
+            return rows
+        if seen is not None and len(seen):
+            at = np.minimum(np.searchsorted(seen, hashes), len(seen) - 1)
+            new = seen[at] != hashes
+            rows, hashes = rows[new], hashes[new]
+            hashes = np.sort(np.concatenate([seen, hashes]), kind="stable")
+        self._minutes[minute] = hashes
+        return rows
+
+
+def _spans(minutes: Times) -> bool:
+    return len(minutes) > 0 and bool(minutes[0] != minutes[-1] or (minutes != minutes[0]).any())

@@ -1,0 +1,239 @@
+"""Run the road on Bytewax: the only importer of it.
+
+Bytewax gives scheduling, epochs as a barrier, and clusters. It must not own shard positions,
+object names, windows or time: those are the ledger's and the slice's. Only three operators are
+used: input (fixed lanes), flat_map_batch (process slices), output (one committer). Measured
+traps behind each choice:
+
+- a DynamicSink loses data with recovery on, so the sink is a FixedPartitionedSink with one part;
+- a partition that disappears panics on resume, so partitions are lanes, never shards;
+- `next_batch` runs on the worker's thread, so it only pops what a thread has fetched;
+- a far `next_awake` stalls every other input, so it is at most a quarter of the epoch;
+- `close()` also runs on exceptions, so nothing is flushed there: `snapshot()` commits.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.errors import BytewaxRuntimeError
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from bytewax.testing import run_main
+
+from stream.clock import Clock, to_utc
+from stream.errors import PipelineError
+from stream.slices import Slice
+
+Result = TypeVar("Result")
+HARD_EXIT_SECONDS = 25.0
+
+
+class SliceLanes(Protocol):
+    """Where slices come from: a fixed set of lanes that never block (`sources.lanes`)."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    def poll(self, lane: int) -> Slice | None: ...
+
+    def has_shards(self, lane: int) -> bool: ...
+
+    def is_finished(self, lane: int) -> bool:
+        """A bounded lane (a replay) that will never yield again; live lanes never are."""
+        ...
+
+
+class Committer(Protocol[Result]):
+    """Collects what an epoch produced and commits it in one go."""
+
+    def add(self, results: Sequence[Result]) -> None: ...
+
+    def commit(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Stop:
+    """A request to end: sources stop at the next poll, the open epoch is committed."""
+
+    requested: bool = False
+
+    def request(self) -> None:
+        """Ask the dataflow to end."""
+        self.requested = True
+
+
+@dataclass(slots=True)
+class Epoch:
+    """The running epoch: how much payload may still be read in it, and when it began.
+
+    Back-pressure in Bytewax acts only at epoch ends; inside one, queues are unbounded.
+    """
+
+    stop: Stop
+    max_bytes: int
+    clock: Clock
+    credit: int = 0
+    began: float = 0.0
+
+    def begin(self) -> None:
+        """An epoch ended, the next one begins."""
+        self.credit = self.max_bytes
+        self.began = self.clock.monotonic()
+
+    def age_seconds(self) -> float:
+        """Time since the last epoch ended: grows without bound when a peer is frozen."""
+        return self.clock.monotonic() - self.began
+
+
+class _LanePart(StatefulSourcePartition[Slice, None]):
+    def __init__(self, lanes: SliceLanes, lane: int, epoch: Epoch, pause: timedelta) -> None:
+        self._lanes, self._lane, self._epoch, self._pause = lanes, lane, epoch, pause
+        self._awake: datetime | None = None
+
+    def next_batch(self) -> Iterable[Slice]:
+        if self._epoch.stop.requested or self._lanes.is_finished(self._lane):
+            raise StopIteration
+        item = self._lanes.poll(self._lane) if self._epoch.credit > 0 else None
+        if item is None:
+            self._awake = self._later(1 if self._lanes.has_shards(self._lane) else 5)
+            return []
+        self._epoch.credit -= item.payload_bytes
+        self._awake = None
+        return [item]
+
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    def snapshot(self) -> None:
+        self._epoch.begin()
+
+    def _later(self, factor: int) -> datetime:
+        return to_utc(self._epoch.clock.now_ns()).astimezone(UTC) + self._pause * factor
+
+
+class _LaneSource(FixedPartitionedSource[Slice, None]):
+    def __init__(self, build: Callable[[int], _LanePart], names: Sequence[str]) -> None:
+        self._build, self._names = build, list(names)
+
+    def list_parts(self) -> list[str]:
+        return self._names
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _LanePart:  # noqa: ARG002
+        return self._build(self._names.index(for_part))
+
+
+class _CommitPart(StatefulSinkPartition[Any, None]):
+    def __init__(self, committer: Committer[Any]) -> None:
+        self._committer = committer
+
+    def write_batch(self, values: list[Any]) -> None:
+        self._committer.add(values)
+
+    def snapshot(self) -> None:
+        self._committer.commit()
+
+
+class _CommitSink(FixedPartitionedSink[Any, None]):
+    def __init__(self, committer: Committer[Any]) -> None:
+        self._committer = committer
+
+    def list_parts(self) -> list[str]:
+        return ["committer"]
+
+    def part_fn(self, item_key: str) -> int:  # noqa: ARG002
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> _CommitPart:  # noqa: ARG002
+        return _CommitPart(self._committer)
+
+
+def build_dataflow(
+    feed: str,
+    lanes: SliceLanes,
+    process: Callable[[list[Slice]], Iterable[Result]],
+    committer: Committer[Result],
+    *,
+    epoch: Epoch,
+    epoch_seconds: float,
+) -> Dataflow:
+    """The dataflow of one feed: lanes -> process -> one committer.
+
+    `process` gets the slices of all lanes of one activation and returns results only when
+    everything they name is durable. Payload never crosses a process, results do.
+    """
+    epoch.begin()
+    pause = timedelta(seconds=min(epoch_seconds / 20, 0.05))
+    flow = Dataflow(feed)
+    source = _LaneSource(lambda lane: _LanePart(lanes, lane, epoch, pause), lanes.names)
+    slices = op.input("slices", flow, source)
+    results = op.flat_map_batch("process", slices, lambda batch: _keyed(process(batch)))
+    op.output("commit", results, _CommitSink(committer))
+    return flow
+
+
+def run_dataflow(flow: Dataflow, *, epoch_seconds: float) -> None:
+    """Run one worker in this thread until the lanes end or `Stop` is requested.
+
+    Raises: the PipelineError that a step raised; anything else as it was raised.
+    """
+    try:
+        run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))
+    except BytewaxRuntimeError as error:
+        raise _cause(error) from error
+
+
+def stop_on_signals(stop: Stop) -> None:
+    """SIGTERM and SIGINT request a stop; a second one, or 25 s, ends the process hard.
+
+    A thread with `sigwait` and not a handler: Python handlers do not run while a cluster waits
+    for its peers, and as PID 1 without a handler SIGTERM is ignored. Call before other threads
+    start, so that they inherit the mask.
+    """
+    wanted = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
+
+    def wait() -> None:
+        signal.sigwait(wanted)
+        stop.request()
+        signal.sigtimedwait(wanted, HARD_EXIT_SECONDS)
+        sys.stderr.write("headrace: the stop took too long, leaving now; a restart resumes.\n")
+        os._exit(1)
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def watch_epochs(epoch: Epoch, limit_seconds: float) -> None:
+    """End the process when no epoch ended for too long: a frozen peer stalls without an error."""
+
+    def watch() -> None:
+        while epoch.age_seconds() < limit_seconds:
+            epoch.clock.sleep(min(limit_seconds / 5, 5.0))
+        sys.stderr.write(
+            f"headrace: no epoch ended for {limit_seconds:.0f} s; leaving so that a restart can "
+            "resume from the committed positions.\n"
+        )
+        os._exit(1)
+
+    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+
+
+def _keyed(results: Iterable[Result]) -> Iterable[tuple[str, Result]]:
+    return [("committer", result) for result in results]
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error that a step raised, under Bytewax's wrapping."""
+    found: BaseException = error
+    while found.__cause__ is not None and not isinstance(found, PipelineError):
+        found = found.__cause__
+    return found

@@ -1,0 +1,207 @@
+"""The road on one page: slices of a feed become Bronze, Silver, quarantine and one commit.
+
+    lanes ─▶ slice ─┬─▶ Bronze object (exact bytes)
+                    └─▶ decode ─▶ dedup ─▶ Silver files ─┐
+                          └─▶ quarantine                 ├─▶ ONE commit per epoch ─▶ bars
+                                                         ┘   (files + positions + ledger)
+
+`Road.process` makes everything of a slice durable, `RoadCommitter.commit` makes it visible.
+Live flows, replays and the benchmark run this same code; only the lanes differ.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from stream.bars import BarKeeper, slice_totals
+from stream.bronze import write_bronze
+from stream.decode import decode_records
+from stream.dedup import CommittedKeys, Dedup
+from stream.feeds.contract import Contract
+from stream.lake.catalog import StagedFile
+from stream.lake.ledger import Entry, GapRecord, Ledger, ObjectRef, SliceRecord
+from stream.lake.store import Store
+from stream.quarantine import RejectWatch, write_rejects
+from stream.silver import silver_rows, slice_files
+from stream.slices import Slice
+
+
+@dataclass(frozen=True, slots=True)
+class SliceResult:
+    """A processed slice: everything it names is durable, nothing of it is visible yet."""
+
+    record: SliceRecord
+    files: tuple[StagedFile, ...] = ()
+    totals: pa.Table | None = None
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this process has done since it started: for status lines and metrics."""
+
+    slices: int = 0
+    records: int = 0
+    messages: int = 0
+    payload_bytes: int = 0
+    silver_rows: int = 0
+    duplicates: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+    commits: int = 0
+    ledger_number: int = 0
+    newest_arrival_ms: int = 0
+    newest_commit_ms: int = 0
+
+    def count_slice(self, record: SliceRecord) -> None:
+        """Add one committed slice."""
+        self.slices += 1
+        self.records += record.rows
+        self.messages += record.messages
+        self.payload_bytes += record.payload_bytes
+        self.silver_rows += record.silver_rows
+        self.duplicates += record.duplicates
+        self.newest_arrival_ms = max(self.newest_arrival_ms, record.arrival_ns[1] // 1_000_000)
+        for total, counts in ((self.rejected, record.rejected), (self.ignored, record.ignored)):
+            for name, count in counts.items():
+                total[name] = total.get(name, 0) + count
+
+    def count_commit(self, entry: Entry) -> None:
+        """Add one landed commit."""
+        self.commits += 1
+        self.ledger_number = entry.number
+        self.newest_commit_ms = entry.committed_ms
+
+
+class Road:
+    """Processes the slices of one feed in one process."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        store: Store,
+        schema: pa.Schema,
+        committed_keys: CommittedKeys,
+        upload_threads: int = 8,
+    ) -> None:
+        self._contract = contract
+        self._store = store
+        self._schema = schema
+        self._dedup = Dedup(contract, committed_keys)
+        self._watch = RejectWatch(contract.rejects)
+        self._pool = ThreadPoolExecutor(upload_threads, thread_name_prefix="upload")
+
+    def process(self, slices: Sequence[Slice]) -> list[SliceResult]:
+        """Make slices durable. Uploads of one slice overlap with the work on the next."""
+        return [finish() for finish in [self._begin(item) for item in slices]]
+
+    def close(self) -> None:
+        """End the upload threads; nothing is pending between calls of `process`."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self, item: Slice) -> Callable[[], SliceResult]:
+        if not item.rows:
+            self._dedup.forget(item.shard)
+            return lambda: SliceResult(_record(item))
+        bronze = self._pool.submit(write_bronze, self._store, item)
+        decoded = decode_records(self._contract, item.records)
+        self._watch.check(item, decoded.messages, decoded.rejects)
+        distinct = self._dedup.drop_duplicates(
+            item.shard, item.first, item.arrival_ns[1], decoded.rows
+        )
+        rows = silver_rows(self._contract, item, distinct)
+        files = slice_files(self._contract, item, rows, self._schema)
+        silver = [self._pool.submit(file.write, self._store) for file in files]
+        quarantine = self._pool.submit(write_rejects, self._store, item, decoded.rejects)
+        totals = slice_totals(rows) if self._contract.has_bars else None
+
+        def finish() -> SliceResult:
+            written = [future.result() for future in silver]
+            record = _record(
+                item,
+                bronze=bronze.result(),
+                silver=tuple(reference for reference, _ in written),
+                quarantine=quarantine.result(),
+                messages=decoded.messages,
+                silver_rows=rows.num_rows,
+                duplicates=distinct.duplicates,
+                ignored=decoded.ignored,
+                rejected=_reasons(decoded.rejects),
+                event_ns=_event_range(rows, self._contract.event_time),
+            )
+            return SliceResult(record, tuple(staged for _, staged in written), totals)
+
+        return finish
+
+
+class RoadCommitter:
+    """Commits what an epoch produced: one ledger entry, one Iceberg transaction, then bars."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        bars: BarKeeper | None = None,
+        take_gaps: Callable[[], Sequence[GapRecord]] = tuple,
+        on_commit: Callable[[Tally], None] = lambda _: None,
+    ) -> None:
+        self._ledger = ledger
+        self._bars = bars
+        self._take_gaps = take_gaps
+        self._on_commit = on_commit
+        self._pending: list[SliceResult] = []
+        self.tally = Tally()
+
+    def add(self, results: Sequence[SliceResult]) -> None:
+        """Collect results of the running epoch, in order per shard."""
+        self._pending.extend(results)
+
+    def commit(self) -> None:
+        """Make the epoch's slices visible; those that another instance committed are dropped."""
+        results, self._pending = self._pending, []
+        entry = self._ledger.commit_slices(
+            [(result.record, result.files) for result in results], self._take_gaps()
+        )
+        if entry is None:
+            return
+        landed = {record.slice_id for record in entry.slices}
+        for record in entry.slices:
+            self.tally.count_slice(record)
+        self.tally.count_commit(entry)
+        if self._bars is not None:
+            self._bars.apply(
+                entry,
+                [r.totals for r in results if r.totals is not None and r.record.slice_id in landed],
+            )
+        self._on_commit(self.tally)
+
+
+def _record(item: Slice, **counts: object) -> SliceRecord:
+    return SliceRecord(
+        shard=item.shard,
+        prev=item.prev,
+        first=item.first,
+        last=item.last,
+        rows=item.rows,
+        payload_bytes=item.payload_bytes,
+        arrival_ns=item.arrival_ns,
+        ends_shard=item.ends_shard,
+        **counts,  # type: ignore[arg-type]
+    )
+
+
+def _reasons(rejects: pa.Table) -> dict[str, int]:
+    counts = rejects["reason"].value_counts().to_pylist()
+    return {count["values"]: count["counts"] for count in counts}
+
+
+def _event_range(rows: pa.Table, event_time: str) -> tuple[int, int]:
+    if not rows.num_rows:
+        return (0, 0)
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    ends = pc.min_max(rows[event_time]).as_py()
+    return (ends["min"], ends["max"])

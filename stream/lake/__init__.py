@@ -1,0 +1,1 @@
+"""The lake: object keys (`layout`), objects (`store`), Iceberg tables (`catalog`), truth (`ledger`)."""

@@ -1,0 +1,290 @@
+"""Iceberg tables: the only use of pyiceberg.
+
+A table here is copy-on-write, partitioned by the UTC day of `ts_event`, and never retried by
+the library: with pyiceberg's default of four retries a second writer that holds the same slice
+is silently accepted (6 rows instead of 3, measured). `append` makes one attempt and says
+whether it landed; the loop around it is `ledger`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    CommitStateUnknownException,
+    NamespaceAlreadyExistsError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
+from pyiceberg.io.pyarrow import (
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    pyarrow_to_schema,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.partitioning import PartitionField, PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.sorting import SortField, SortOrder
+from pyiceberg.transforms import DayTransform, IdentityTransform
+from pyiceberg.typedef import Record
+from sqlalchemy.exc import OperationalError
+
+from stream.clock import to_utc
+from stream.errors import CommitConflictError, ConfigError, StoreUnavailableError
+
+PROPERTIES: Mapping[str, str] = {
+    "format-version": "2",
+    "commit.retry.num-retries": "0",
+    "write.delete.isolation-level": "snapshot",
+    "write.update.isolation-level": "serializable",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "50",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+    "write.metadata.metrics.column.sequence_number": "full",
+    "write.parquet.compression-codec": "zstd",
+}
+"""Why each: `deploy/decisions/0002-our-own-commit-loop.md`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StagedFile:
+    """A data file that is durable but not yet part of a table.
+
+    `footer` is the Parquet metadata as written: reading it back from the store would cost
+    2-3 ms a file at commit time.
+    """
+
+    uri: str
+    bytes: int
+    rows: int
+    sha256: str
+    footer: pq.FileMetaData
+
+
+class LakeTable:
+    """One Iceberg table at one point in time; `refresh` moves it to the newest."""
+
+    def __init__(self, catalog: Catalog, table: Table) -> None:
+        self._catalog = catalog
+        self._table = table
+
+    @property
+    def name(self) -> str:
+        return self._table.name()[-1]
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        return self._table.metadata.properties
+
+    @property
+    def snapshot_id(self) -> int | None:
+        snapshot = self._table.metadata.current_snapshot()
+        return snapshot.snapshot_id if snapshot else None
+
+    @property
+    def snapshot_count(self) -> int:
+        return len(self._table.metadata.snapshots)
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The Arrow schema of data files, Iceberg field ids included."""
+        return pa.schema([_narrow(field) for field in schema_to_pyarrow(self._table.schema())])
+
+    def refresh(self) -> None:
+        """Load the newest metadata. Raises: StoreUnavailableError."""
+        with _reachable(f"read table {self.name}"):
+            self._table.refresh()
+
+    def append(
+        self, files: Sequence[StagedFile], properties: Mapping[str, str], summary: Mapping[str, str]
+    ) -> None:
+        """Add files and set properties in one commit, one attempt, against the state last read.
+
+        Makes a snapshot even for no files: a commit of properties alone carries no requirement
+        on the table's state, so a stale writer could set positions back.
+
+        Raises: CommitConflictError: another writer was first; nothing happened.
+        StoreUnavailableError: the outcome is unknown, read back before a retry.
+        """
+        try:
+            with (
+                _reachable(f"commit to table {self.name}"),
+                self._table.transaction() as transaction,
+            ):
+                transaction.set_properties(dict(properties))
+                with transaction.update_snapshot(dict(summary)).merge_append() as producer:
+                    for file in files:
+                        producer.append_data_file(self._data_file(file))
+        except CommitFailedException as error:
+            raise CommitConflictError(f"table {self.name}: {error}") from error
+
+    def data_files(self) -> list[tuple[str, int]]:
+        """Address and rows of every data file of the current snapshot."""
+        with _reachable(f"plan table {self.name}"):
+            return [
+                (task.file.file_path, task.file.record_count)
+                for task in self._table.scan().plan_files()
+            ]
+
+    def data_files_between(self, first_us: int, last_us: int) -> list[str]:
+        """Addresses of the files that may hold rows with `ts_event` in [first, last] (µs, UTC)."""
+        low, high = _iso(first_us), _iso(last_us)
+        with _reachable(f"plan table {self.name}"):
+            scan = self._table.scan(row_filter=f"ts_event >= '{low}' and ts_event <= '{high}'")
+            return [task.file.file_path for task in scan.plan_files()]
+
+    def _data_file(self, file: StagedFile) -> DataFile:
+        metadata = self._table.metadata
+        schema, spec = metadata.schema(), metadata.spec()
+        statistics = data_file_statistics_from_parquet_metadata(
+            parquet_metadata=file.footer,
+            stats_columns=compute_statistics_plan(schema, metadata.properties),
+            parquet_column_mapping=parquet_path_to_id_mapping(schema),
+        )
+        partition: Record = statistics.partition(spec, schema)
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=file.uri,
+            file_format=FileFormat.PARQUET,
+            partition=partition,
+            file_size_in_bytes=file.bytes,
+            sort_order_id=None,
+            spec_id=metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+
+class LakeCatalog:
+    """The tables of one namespace."""
+
+    def __init__(self, catalog: Catalog, namespace: str, lake: str) -> None:
+        self._catalog = catalog
+        self._namespace = namespace
+        self._lake = lake
+
+    def open(self, name: str) -> LakeTable:
+        """An existing table. Raises: ConfigError if there is none."""
+        with _reachable(f"load table {self._namespace}.{name}"):
+            try:
+                return LakeTable(self._catalog, self._catalog.load_table((self._namespace, name)))
+            except NoSuchTableError:
+                raise ConfigError(
+                    f"table {self._namespace}.{name} does not exist: `headrace run` of its feed "
+                    "creates it at its first start."
+                ) from None
+
+    def open_or_create(
+        self, name: str, schema: pa.Schema, order: Sequence[str], docs: Mapping[str, str]
+    ) -> LakeTable:
+        """The table, created or given the columns that it lacks (additive evolution only)."""
+        iceberg = iceberg_schema(schema, docs)
+        with _reachable(f"create table {self._namespace}.{name}"):
+            table = self._load_or_create(name, iceberg, order)
+            if set(iceberg.column_names) - set(table.schema().column_names):
+                with table.update_schema() as update:
+                    update.union_by_name(iceberg)
+        return LakeTable(self._catalog, table)
+
+    def names(self) -> list[str]:
+        """The tables that exist."""
+        with _reachable("list tables"):
+            if not self._catalog.namespace_exists((self._namespace,)):
+                return []
+            return sorted(name[-1] for name in self._catalog.list_tables((self._namespace,)))
+
+    def _load_or_create(self, name: str, schema: Schema, order: Sequence[str]) -> Table:
+        identifier = (self._namespace, name)
+        try:
+            return self._catalog.load_table(identifier)
+        except NoSuchTableError:
+            pass
+        try:
+            self._catalog.create_namespace((self._namespace,))
+        except NamespaceAlreadyExistsError:
+            pass
+        try:
+            return self._catalog.create_table(
+                identifier,
+                schema=schema,
+                location=f"{self._lake}/silver/entity={name}",
+                partition_spec=_day_partition(schema),
+                sort_order=_sort_order(schema, order),
+                properties=dict(PROPERTIES),
+            )
+        except TableAlreadyExistsError:  # another process was first
+            return self._catalog.load_table(identifier)
+
+
+def open_catalog(
+    kind: str, *, lake: str, namespace: str, sqlite_path: str, region: str, endpoint: str | None
+) -> LakeCatalog:
+    """The catalog: SQLite beside the local platform, or AWS Glue.
+
+    Raises: ConfigError if its database cannot be opened.
+    """
+    files = {"s3.region": region, "s3.endpoint": endpoint or ""} if lake.startswith("s3") else {}
+    if endpoint:
+        files["s3.force-virtual-addressing"] = "false"
+    files = {name: value for name, value in files.items() if value}
+    if kind == "glue":
+        catalog = load_catalog("headrace", type="glue", warehouse=lake, **{"glue.region": region}, **files)
+    else:
+        uri = f"sqlite:///{sqlite_path}"
+        with _reachable(f"open {uri}"):
+            catalog = load_catalog("headrace", type="sql", uri=uri, warehouse=lake, **files)
+    return LakeCatalog(catalog, namespace, lake)
+
+
+def iceberg_schema(schema: pa.Schema, docs: Mapping[str, str]) -> Schema:
+    """An Iceberg schema with field ids 1..n in column order."""
+    numbered = [
+        field.with_metadata(
+            {"PARQUET:field_id": str(number), **({"doc": docs[field.name]} if field.name in docs else {})}
+        )
+        for number, field in enumerate(schema, start=1)
+    ]
+    return pyarrow_to_schema(pa.schema(numbered))
+
+
+def _day_partition(schema: Schema) -> PartitionSpec:
+    source = schema.find_field("ts_event").field_id
+    return PartitionSpec(
+        PartitionField(source_id=source, field_id=1000, transform=DayTransform(), name="ts_event_day")
+    )
+
+
+def _sort_order(schema: Schema, order: Sequence[str]) -> SortOrder:
+    ids = [schema.find_field(name).field_id for name in order]
+    return SortOrder(*[SortField(source_id=number, transform=IdentityTransform()) for number in ids])
+
+
+def _narrow(field: pa.Field) -> pa.Field:
+    """pyiceberg maps text to 64-bit offsets; a slice never needs them, and Parquet is the same."""
+    return field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
+
+
+def _iso(microseconds: int) -> str:
+    return to_utc(microseconds * 1000).replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+@contextmanager
+def _reachable(what: str) -> Iterator[None]:
+    """Say in one line that the catalog or its files did not answer."""
+    try:
+        yield
+    except OperationalError as error:
+        raise StoreUnavailableError(f"cannot {what}: {error.orig}") from error
+    except (OSError, CommitStateUnknownException) as error:
+        raise StoreUnavailableError(f"cannot {what}: {error}") from error

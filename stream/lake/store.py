@@ -1,0 +1,195 @@
+"""Objects: put once, put, get, list. The only use of an S3 client outside the emulator.
+
+Backed by obstore (S3, a local folder, memory). `put_once` is the platform's only way to create
+what must never change: exactly one of any number of writers creates the object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import LocalStore, MemoryStore, S3Store
+
+from stream.errors import ConfigError, PipelineError, StoreUnavailableError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """An object as a listing shows it."""
+
+    path: str
+    bytes: int
+
+
+class Store:
+    """A bucket (or folder) and a prefix in it; every path is relative to that root.
+
+    Raises on every call: ConfigError (no bucket, no permission, read-only folder, full disk),
+    StoreUnavailableError (no answer: retry).
+    """
+
+    def __init__(self, backend: S3Store | LocalStore | MemoryStore, root: str) -> None:
+        self._backend = backend
+        self.root = root.rstrip("/")
+
+    def uri(self, path: str) -> str:
+        """The absolute address of an object, as Iceberg stores it."""
+        return f"{self.root}/{path}"
+
+    def relative(self, uri: str) -> str:
+        """The path inside this store of an absolute address."""
+        return uri.removeprefix(f"{self.root}/")
+
+    def put_once(self, path: str, data: bytes) -> bool:
+        """Create an object; False if one exists already (whatever it holds)."""
+        try:
+            obstore.put(self._backend, path, data, mode="create", use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise self._explain("write", path, error) from error
+        return True
+
+    def put(self, path: str, data: bytes) -> None:
+        """Create or replace an object. Only for names that contain their content's hash."""
+        try:
+            obstore.put(self._backend, path, data, use_multipart=False)
+        except (BaseError, OSError) as error:
+            raise self._explain("write", path, error) from error
+
+    def get(self, path: str) -> bytes | None:
+        """An object's bytes; None if it does not exist."""
+        try:
+            return bytes(obstore.get(self._backend, path).bytes())
+        except (NotFoundError, FileNotFoundError):
+            return None
+        except (BaseError, OSError) as error:
+            raise self._explain("read", path, error) from error
+
+    def get_many(self, paths: list[str], threads: int = 8) -> Iterator[bytes | None]:
+        """Objects in the order of `paths`, read in parallel, a bounded number ahead."""
+        step = threads * 4
+        with ThreadPoolExecutor(threads, thread_name_prefix="get") as pool:
+            for at in range(0, len(paths), step):
+                yield from pool.map(self.get, paths[at : at + step])
+
+    def exists(self, path: str) -> bool:
+        """Whether an object exists."""
+        try:
+            obstore.head(self._backend, path)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        except (BaseError, OSError) as error:
+            raise self._explain("look up", path, error) from error
+        return True
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Objects whose path starts with the folder `prefix` (it ends with a slash)."""
+        try:
+            for page in obstore.list(self._backend, prefix.rstrip("/")):
+                for item in page:
+                    yield ObjectInfo(item["path"], item["size"])
+        except (BaseError, OSError) as error:
+            raise self._explain("list", prefix, error) from error
+
+    def delete(self, path: str) -> None:
+        """Remove an object. Bronze, Silver and ledger code never calls this."""
+        try:
+            obstore.delete(self._backend, path)
+        except (BaseError, OSError) as error:
+            raise self._explain("delete", path, error) from error
+
+    def _explain(self, verb: str, path: str, error: Exception) -> PipelineError:
+        where = f"cannot {verb} {self.uri(path)}"
+        text = str(error)
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+            return ConfigError(f"{where}: permission denied. Allow this role (or user) to {verb}.")
+        if "NoSuchBucket" in text:
+            return ConfigError(f"{where}: the bucket does not exist. `headrace up` creates it.")
+        for sign, advice in _DISK_SIGNS.items():
+            if sign in text:
+                return ConfigError(f"{where}: {advice}")
+        return StoreUnavailableError(f"{where}: {text.splitlines()[0] if text else error!r}")
+
+
+_DISK_SIGNS = {
+    "os error 28": "the disk is full. Free space; nothing written so far is lost.",
+    "os error 30": "the file system is read-only. Choose another HEADRACE_LAKE or remount it.",
+    "os error 13": "permission denied. Allow this user to write there.",
+}
+
+
+def open_store(uri: str, *, region: str = "us-east-1", endpoint: str | None = None) -> Store:
+    """Open the lake's root: `s3://bucket[/prefix]`, `file:///folder` or `memory://`.
+
+    Raises: ConfigError for another scheme. Does not touch the network.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme == "memory":
+        return Store(MemoryStore(), "memory://lake")
+    if parts.scheme == "file":
+        folder = Path(parts.path)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot create the lake's folder {folder}: {error}") from error
+        return Store(LocalStore(folder), f"file://{folder}")
+    if parts.scheme == "s3" and parts.netloc:
+        return Store(_s3(parts.netloc, parts.path.strip("/"), region, endpoint), uri)
+    raise ConfigError(f"lake {uri!r}: expected s3://bucket[/prefix] or file:///folder")
+
+
+def _s3(bucket: str, prefix: str, region: str, endpoint: str | None) -> S3Store:
+    local = {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
+    plain = {"allow_http": True} if endpoint and endpoint.startswith("http://") else {}
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        region=region,
+        client_options={"timeout": "60s", **plain},
+        retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
+        **local,
+    )
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest, as the ledger records it."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def create_bucket(uri: str, *, region: str, endpoint: str | None) -> None:
+    """Create the lake's bucket if it is missing; nothing to do for a folder.
+
+    Raises: ConfigError when the name is taken by someone else or creating is not allowed.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme != "s3":
+        return
+    import boto3  # noqa: PLC0415 - 0.3 s of import that only `up` needs
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    client = boto3.client("s3", region_name=region, endpoint_url=endpoint)
+    elsewhere = (
+        {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    )
+    try:
+        client.create_bucket(Bucket=parts.netloc, **elsewhere)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
+            raise ConfigError(f"cannot create bucket {parts.netloc}: {error}") from error
+    except BotoCoreError as error:
+        raise StoreUnavailableError(f"cannot create bucket {parts.netloc}: {error}") from error

@@ -1,0 +1,220 @@
+"""Turn a slice's distinct rows into Silver data files: typed, sorted, one file a UTC day.
+
+File names contain the hash of the bytes, and the bytes are a function of the slice and the code:
+a replay writes the same files. Files are invisible until `lake.ledger` commits them.
+Not here: what is a duplicate (`dedup`), compaction (batch maintenance).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stream.dedup import Distinct, Times
+from stream.feeds.contract import Contract
+from stream.keyhash import Hashes, hash_rows
+from stream.lake.catalog import LakeTable, StagedFile
+from stream.lake.layout import SilverKey
+from stream.lake.ledger import ObjectRef
+from stream.lake.store import Store, sha256
+from stream.ordering import sort_indices
+from stream.slices import ShardRef, Slice, pad_sequence
+
+DAY_NS = 86_400_000_000_000
+EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A built data file, not yet stored."""
+
+    key: SilverKey
+    data: bytes
+    sha256: str
+    rows: int
+    footer: pq.FileMetaData
+
+    def write(self, store: Store) -> tuple[ObjectRef, StagedFile]:
+        """Make it durable. The name holds the content's hash: writing twice is harmless."""
+        path = self.key.path
+        store.put(path, self.data)
+        reference = ObjectRef(path, self.sha256, len(self.data), self.rows)
+        return reference, StagedFile(
+            store.uri(path), len(self.data), self.rows, self.sha256, self.footer
+        )
+
+
+def silver_rows(contract: Contract, item: Slice, distinct: Distinct) -> pa.Table:
+    """Distinct rows with clocks and lineage, in the order of the file."""
+    rows = distinct.rows
+    record_no = rows["record_no"].combine_chunks()
+    event_ns = rows[contract.event_time].combine_chunks()
+    lineage = {
+        "ts_event": pa.array(event_ns.to_numpy() // 1000).cast(pa.timestamp("us")),
+        "ts_arrival_ns": item.records["ts_arrival_ns"].take(record_no),
+        "is_late": pa.array(distinct.is_late),
+        "shard": _constant(item.shard.shard, rows.num_rows),
+        "sequence_number": _by_record(item.records["sequence_number"], record_no),
+        "line_no": rows["line_no"],
+        "slice_id": _constant(item.id, rows.num_rows),
+    }
+    table = rows.select([c.name for c in contract.columns])
+    for name, column in lineage.items():
+        table = table.append_column(name, column)
+    *groups, time, tie = contract.order
+    return table.take(pa.array(sort_indices(rows, groups, time, tie)))
+
+
+def build_files(
+    table: str,
+    rows: pa.Table,
+    schema: pa.Schema,
+    event_time: str,
+    name: Callable[[date, str], SilverKey],
+    dictionary: list[str],
+) -> list[DataFile]:
+    """Split sorted rows by UTC day and encode each day as Parquet, with Iceberg field ids.
+
+    Args: schema: the table's Arrow schema. name: day and digest -> key. dictionary: columns
+    worth a Parquet dictionary.
+    """
+    files = []
+    for day, part in _by_day(rows, event_time):
+        data, footer = encode(part, schema, dictionary)
+        digest = sha256(data)
+        files.append(DataFile(name(day, digest), data, digest, part.num_rows, footer))
+    return files
+
+
+def slice_files(contract: Contract, item: Slice, rows: pa.Table, schema: pa.Schema) -> list[DataFile]:
+    """The data files of one slice."""
+    assert item.last is not None
+    last = item.last
+    return build_files(
+        contract.feed,
+        rows,
+        schema,
+        contract.event_time,
+        lambda day, digest: SilverKey.of_slice(item.shard, last, day, digest),
+        [*(c.name for c in contract.columns if c.encode), "shard", "sequence_number", "slice_id"],
+    )
+
+
+def encode(
+    rows: pa.Table, schema: pa.Schema, dictionary: list[str]
+) -> tuple[bytes, pq.FileMetaData]:
+    """Parquet bytes and footer. Decimals up to 18 digits are stored as INT64."""
+    columns = [
+        _typed(rows[field.name].combine_chunks(), field) for field in schema
+    ]
+    fields = [f.with_type(c.type) for f, c in zip(schema, columns, strict=True)]
+    out, collected = io.BytesIO(), []
+    pq.write_table(
+        pa.Table.from_arrays(columns, schema=pa.schema(fields)),
+        out,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=dictionary,
+        row_group_size=1 << 20,
+        data_page_size=1 << 20,
+        store_schema=False,
+        store_decimal_as_integer=True,
+        metadata_collector=collected,
+    )
+    data = out.getvalue()
+    return data, collected[0] if collected else pq.read_metadata(io.BytesIO(data))
+
+
+class SilverKeys:
+    """Reads committed key hashes back from Silver: the dedup state after a restart."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        table: LakeTable,
+        store: Store,
+        ancestors: Callable[[ShardRef], frozenset[str]],
+    ) -> None:
+        self._contract = contract
+        self._table = table
+        self._store = store
+        self._ancestors = ancestors
+
+    def read(self, shard: ShardRef, before: str | None, since_ns: int) -> tuple[Hashes, Times]:
+        """See `dedup.CommittedKeys`. Cost: one pass over the horizon's files of this feed."""
+        self._table.refresh()
+        ancestors = self._ancestors(shard)
+        files = self._table.data_files_between(since_ns // 1000, _far_future_us())
+        hashes, times = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        time = self._contract.event_time
+        columns = list(dict.fromkeys([*self._contract.key, time, "slice_id", "sequence_number"]))
+        for data in self._store.get_many([self._store.relative(uri) for uri in files]):
+            if data is None:
+                continue  # prove names missing files; here they hold no key that can repeat
+            rows = pq.read_table(io.BytesIO(data), columns=columns)
+            rows = rows.filter(_mine(rows, shard, ancestors, before))
+            rows = rows.filter(pc.greater_equal(rows[time], since_ns))
+            hashes.append(hash_rows(rows, self._contract.key))
+            times.append(rows[time].combine_chunks().to_numpy())
+        return np.concatenate(hashes), np.concatenate(times)
+
+
+def _mine(
+    rows: pa.Table, shard: ShardRef, ancestors: frozenset[str], before: str | None
+) -> pa.ChunkedArray:
+    """Rows of this shard below `before`, and all rows of its ancestors.
+
+    Rows of the shard at or above `before` were committed by another instance: counting them
+    would make every row of the slice its own duplicate.
+    """
+    origin = pc.replace_substring_regex(rows["slice_id"], r"/[^/]*$", "")
+    own = pc.and_(
+        pc.equal(origin, str(shard)),
+        pc.less(pc.utf8_lpad(rows["sequence_number"], 56, "0"), pad_sequence(before)),
+    )
+    if not ancestors:
+        return own
+    family = pa.array([f"{shard.stream}/{name}" for name in sorted(ancestors)])
+    return pc.or_(own, pc.is_in(origin, family))
+
+
+def _by_day(rows: pa.Table, event_time: str) -> Iterator[tuple[date, pa.Table]]:
+    if not rows.num_rows:
+        return
+    days = rows[event_time].combine_chunks().to_numpy() // DAY_NS
+    first, last = int(days.min()), int(days.max())
+    if first == last:
+        yield EPOCH + timedelta(days=first), rows
+        return
+    for day in np.unique(days):
+        yield EPOCH + timedelta(days=int(day)), rows.filter(pa.array(days == day))
+
+
+def _constant(text: str, rows: int) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([text]))
+
+
+def _by_record(values: pa.Array, record_no: pa.Array) -> pa.DictionaryArray:
+    """One value per record, repeated for its rows without copying text."""
+    used, inverse = np.unique(record_no.to_numpy(), return_inverse=True)
+    encoded = values.take(pa.array(used)).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(
+        encoded.indices.take(pa.array(inverse.astype(np.int32))), encoded.dictionary
+    )
+
+
+def _typed(column: pa.Array, field: pa.Field) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        return column
+    return column.cast(field.type)
+
+
+def _far_future_us() -> int:
+    return 253_402_300_799_000_000  # 9999-12-31
