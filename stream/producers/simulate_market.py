@@ -24,6 +24,7 @@ MALFORMED_KINDS = (
     "unknown_venue",
 )
 _NAMES = ("ACME", "BTC", "ETH", "SOL", "FOO", "BAR", "QUX", "ZETA", "NOVA", "ORCA")
+_DOLLARS = (101.0, 95_000.0, 3_200.0, 140.0)
 _SIM, _COINBASE, _BINANCE, _KRAKEN = range(4)
 _VENUES = ("sim", "coinbase", "binance", "kraken")
 
@@ -73,7 +74,9 @@ class Instruments:
         weights = 1.0 / np.arange(1, count + 1) ** rule.zipf
         self._cdf = np.cumsum(weights / weights.sum())
         self.tick = rng.choice([0.01, 0.01, 0.01, 0.05, 0.0001], count)
-        self.at_tick = (rng.lognormal(4.0, 1.0, count) / self.tick).astype(np.int64) + 100
+        dollars = rng.lognormal(4.0, 1.0, count)
+        dollars[: len(_DOLLARS)] = _DOLLARS[:count]
+        self.at_tick = (dollars / self.tick).astype(np.int64) + 100
         self._next_id = rng.integers(1_000, 1_000_000, 4 * count)
         self.products = [
             [name, f"{name}-USD", f"{name}USDT", f"{name}/USD"] for name in self.names
