@@ -12,6 +12,7 @@ commits is caught up from the ledger at the next one.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from stream.errors import CommitConflictError, RetryableError
 from stream.lake.catalog import LakeTable
@@ -33,6 +35,7 @@ NUMBER = "headrace.bars.number"
 MINUTE_NS = 60_000_000_000
 KEPT_MINUTES = 30
 ORDER = ("venue", "symbol", "ts_event_ns")
+READ = ("venue", "symbol", "trade_id", "kind", "price", "size", "ts_event_ns", "known_at_ns")
 
 TOTALS = pa.schema(
     [
@@ -130,6 +133,15 @@ FROM priced GROUP BY ALL
 The definition; the running totals must equal it (property-tested)."""
 
 
+ROWS = """
+SELECT venue, symbol, minute_ns AS ts_event_ns, open, high, low, close, volume, notional,
+       CASE WHEN volume > 0 THEN round(notional / volume, 8) END::DECIMAL(18,8) AS vwap,
+       trades, first_ns AS first_trade_ns, last_ns AS last_trade_ns, ?::BIGINT AS revision,
+       make_timestamp(minute_ns // 1000) AS ts_event
+FROM totals ORDER BY venue, symbol, minute_ns
+"""
+
+
 def slice_totals(rows: pa.Table) -> pa.Table:
     """Totals per (venue, symbol, minute) of one slice's Silver rows, which are sorted so.
 
@@ -206,14 +218,10 @@ class BarKeeper:
     def apply(self, entry: Entry, totals: Sequence[pa.Table]) -> None:
         """Append revisions for everything that a landed trades commit touched."""
         touched = merge_totals([TOTALS.empty_table(), *totals], self._sql)
-        behind = self.committed_number() < entry.number - 1
-        if behind or self._open.number != entry.number - 1:
-            touched = merge_totals([touched, self._missed(entry)], self._sql)
-            self._open = OpenBars(entry.number, self._reload_from(touched))
-            self._open.totals = self._recompute_since(self._open.since_ns)
-            changed = self._recompute(touched)
-        else:
+        if self._open.number == entry.number - 1:
             changed = self._merge(entry, touched)
+        else:  # a first commit, or another instance committed in between
+            changed = self._start_over(entry, touched)
         self._append(changed, entry.number)
         self._forget_old()
 
@@ -227,21 +235,26 @@ class BarKeeper:
             touched = self._touched(entries)
             self._append(self._recompute(touched), entries[-1].number)
 
+    def _start_over(self, entry: Entry, touched: pa.Table) -> pa.Table:
+        """Recompute everything since the table's own number; keep totals from there on."""
+        missed = self._ledger.entries(after=self.committed_number())
+        keys = self._touched([e for e in missed if e.number <= entry.number])
+        touched = merge_totals([touched, keys], self._sql)
+        since = self._reload_from(touched)
+        self._open = OpenBars(entry.number, since, self._recompute_since(since))
+        return self._recompute(touched)
+
     def _merge(self, entry: Entry, touched: pa.Table) -> pa.Table:
         """Fold a commit into the running totals; recompute what they cannot be trusted for."""
-        merged = merge_totals([self._open.totals, touched], self._sql)
-        keys = _same_bars(merged, touched)
+        is_touched = _same_bars(self._open.totals, touched)
+        untouched = self._open.totals.filter(pc.invert(is_touched))
+        merged = merge_totals([self._open.totals.filter(is_touched), touched], self._sql)
         odd = pc.or_(merged["must_recompute"], pc.less(merged["minute_ns"], self._open.since_ns))
-        plain = merged.filter(pc.and_(keys, pc.invert(odd)))
-        exact = self._recompute(merged.filter(pc.and_(keys, odd)))
-        untouched = merged.filter(pc.invert(keys))
+        plain = merged.filter(pc.invert(odd))
+        exact = self._recompute(merged.filter(odd))
         self._open.totals = pa.concat_tables([untouched, plain, exact])
         self._open.number = entry.number
         return pa.concat_tables([plain, exact])
-
-    def _missed(self, entry: Entry) -> pa.Table:
-        entries = self._ledger.entries(after=self.committed_number())
-        return self._touched([e for e in entries if e.number <= entry.number])
 
     def _touched(self, entries: Sequence[Entry]) -> pa.Table:
         """Totals of the rows that entries added: only their bars' keys matter."""
@@ -292,14 +305,9 @@ class BarKeeper:
         return bars.filter(_same_bars(bars, only)) if only.num_rows else bars
 
     def _read_trades(self, files: Sequence[str]) -> pa.Table:
-        import io  # noqa: PLC0415
-
-        import pyarrow.parquet as pq  # noqa: PLC0415
-
-        columns = ["venue", "symbol", "trade_id", "kind", "price", "size", "ts_event_ns", "known_at_ns"]
         paths = [self._store.relative(uri) for uri in files]
         tables = [
-            pq.read_table(io.BytesIO(data), columns=columns)
+            pq.read_table(io.BytesIO(data), columns=list(READ))
             for data in self._store.get_many(paths)
             if data is not None
         ]
@@ -307,7 +315,7 @@ class BarKeeper:
 
     def _append(self, totals: pa.Table, number: int) -> None:
         """Commit revisions. Losing a race to an instance that is further on is fine."""
-        rows = bar_rows(totals, number)
+        rows = bar_rows(totals, number, self._sql)
         files = build_files(
             TABLE,
             rows,
@@ -318,17 +326,17 @@ class BarKeeper:
         )
         staged = [file.write(self._store)[1] for file in files]
         for _ in range(20):
-            if self.committed_number() >= number:
+            if int(self._table.properties.get(NUMBER, "0")) >= number:
                 return
             try:
                 self._table.append(staged, {NUMBER: str(number)}, {NUMBER: str(number)})
             except CommitConflictError:
-                continue
+                self._table.refresh()
             except RetryableError:
-                if self.committed_number() >= number:
-                    return
-                raise
-            return
+                if self.committed_number() < number:
+                    raise
+            else:
+                return
         raise CommitConflictError(f"table {TABLE}: 20 commits in a row lost to another writer")
 
     def _forget_old(self) -> None:
@@ -342,21 +350,10 @@ class BarKeeper:
             self._open.totals = self._open.totals.filter(kept)
 
 
-def bar_rows(totals: pa.Table, revision: int) -> pa.Table:
+def bar_rows(totals: pa.Table, revision: int, sql: duckdb.DuckDBPyConnection) -> pa.Table:
     """Totals as rows of `bars_1m`, sorted."""
-    with duckdb.connect(":memory:", config={"threads": 1}) as sql:
-        sql.register("totals", totals)
-        rows = sql.execute(
-            """
-            SELECT venue, symbol, minute_ns AS ts_event_ns, open, high, low, close, volume, notional,
-                   CASE WHEN volume > 0 THEN round(notional / volume, 8) END::DECIMAL(18,8) AS vwap,
-                   trades, first_ns AS first_trade_ns, last_ns AS last_trade_ns,
-                   ?::BIGINT AS revision, make_timestamp(minute_ns // 1000) AS ts_event
-            FROM totals ORDER BY venue, symbol, minute_ns
-            """,
-            [revision],
-        ).to_arrow_table()
-    return rows.cast(BARS)
+    sql.register("totals", totals)
+    return sql.execute(ROWS, [revision]).to_arrow_table().cast(BARS)
 
 
 def _same_bars(bars: pa.Table, wanted: pa.Table) -> pa.Array:

@@ -61,7 +61,7 @@ def silver_rows(contract: Contract, item: Slice, distinct: Distinct) -> pa.Table
         "ts_arrival_ns": item.records["ts_arrival_ns"].take(record_no),
         "is_late": pa.array(distinct.is_late),
         "shard": _constant(item.shard.shard, rows.num_rows),
-        "sequence_number": _by_record(item.records["sequence_number"], record_no),
+        "sequence_number": _by_record(item.records, record_no),
         "line_no": rows["line_no"],
         "slice_id": _constant(item.id, rows.num_rows),
     }
@@ -201,13 +201,16 @@ def _constant(text: str, rows: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([text]))
 
 
-def _by_record(values: pa.Array, record_no: pa.Array) -> pa.DictionaryArray:
-    """One value per record, repeated for its rows without copying text."""
-    used, inverse = np.unique(record_no.to_numpy(), return_inverse=True)
-    encoded = values.take(pa.array(used)).dictionary_encode()
-    return pa.DictionaryArray.from_arrays(
-        encoded.indices.take(pa.array(inverse.astype(np.int32))), encoded.dictionary
-    )
+def _by_record(records: pa.RecordBatch, record_no: pa.Array) -> pa.DictionaryArray:
+    """Sequence numbers, one per row, without copying text. Rows are in message order."""
+    numbers = record_no.to_numpy()
+    is_new = np.diff(numbers, prepend=-1) != 0
+    values = records["sequence_number"].take(pa.array(numbers[is_new]))
+    indices = pa.array((np.cumsum(is_new) - 1).astype(np.int32))
+    if pc.any(pc.greater(records["sub_sequence"], 0)).as_py():  # aggregated: numbers repeat
+        values = values.dictionary_encode()
+        indices, values = values.indices.take(indices), values.dictionary
+    return pa.DictionaryArray.from_arrays(indices, values)
 
 
 def _typed(column: pa.Array, field: pa.Field) -> pa.Array:

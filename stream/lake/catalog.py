@@ -32,7 +32,8 @@ from pyiceberg.io.pyarrow import (
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import Record
@@ -69,6 +70,22 @@ class StagedFile:
     rows: int
     sha256: str
     footer: pq.FileMetaData
+
+
+class _Transaction(Transaction):
+    """A transaction that computes its metadata once per staged update.
+
+    pyiceberg 0.12 deep-copies all metadata at each of about 15 accesses in a commit: 0.7 ms of
+    CPU per retained snapshot (iceberg-python pull requests 3302 and 3784, unmerged).
+    """
+
+    _computed: tuple[int, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        if self._computed is None or self._computed[0] != len(self._updates):
+            self._computed = (len(self._updates), super().table_metadata)
+        return self._computed[1]
 
 
 class LakeTable:
@@ -119,7 +136,7 @@ class LakeTable:
         try:
             with (
                 _reachable(f"commit to table {self.name}"),
-                self._table.transaction() as transaction,
+                _Transaction(self._table) as transaction,
             ):
                 transaction.set_properties(dict(properties))
                 with transaction.update_snapshot(dict(summary)).merge_append() as producer:

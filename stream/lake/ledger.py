@@ -256,9 +256,13 @@ class Ledger:
     def _commit(
         self, plan: Callable[[Head], tuple[Entry, list[StagedFile]] | None]
     ) -> Entry | None:
-        """Refresh, plan against what is committed, try once; on a lost race again."""
+        """Plan against what is committed, try once; on a lost race again, from fresh state.
+
+        The first plan uses the state that this writer last saw: usually its own last commit, and
+        if not, the commit is refused. Reading it again would cost 5 ms each time.
+        """
         for attempt in range(MAX_ATTEMPTS):
-            planned = plan(self.head())
+            planned = self._plan(plan, is_first=attempt == 0)
             if planned is None:
                 return None
             entry, files = planned
@@ -270,6 +274,16 @@ class Ledger:
             f"feed {self.feed}: {MAX_ATTEMPTS} commits in a row lost to another writer. "
             "Is maintenance or a second dataflow stuck in a loop? The committed state is intact."
         )
+
+    def _plan(
+        self, plan: Callable[[Head], tuple[Entry, list[StagedFile]] | None], *, is_first: bool
+    ) -> tuple[Entry, list[StagedFile]] | None:
+        if is_first:
+            try:
+                return plan(Head.of(self._table.properties))
+            except PipelineError:  # may be due to the old state: the fresh one decides
+                pass
+        return plan(self.head())
 
     def _try(self, entry: Entry, files: list[StagedFile]) -> bool:
         """One attempt. True: it landed. False: another writer was first."""

@@ -1,0 +1,188 @@
+"""Assemble and run one feed's live dataflow: what `headrace run FEED` and ECS start.
+
+Opens the lake, pins where the first start begins, wires the lanes to the road, and runs until
+a stop is requested. Everything that is decided here is wiring; the rules live in the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+
+from stream.bars import BARS, DOCS, ORDER, TABLE, BarKeeper
+from stream.bronze import BronzeSeals
+from stream.clock import SYSTEM_CLOCK, Clock, now_ms
+from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
+from stream.errors import ConfigError
+from stream.feeds import load_feed
+from stream.feeds.contract import Contract
+from stream.flow import Road, RoadCommitter, Tally
+from stream.heartbeat import Heartbeat, pulse_path
+from stream.lake.connect import Lake, connect_lake
+from stream.lake.ledger import GapRecord, Ledger
+from stream.settings import Settings
+from stream.silver import SilverKeys
+from stream.slices import ShardPosition, ShardRef, Start
+from stream.sources import ShardInfo, StreamReader
+from stream.sources.kinesis import open_reader
+from stream.sources.lanes import Lanes
+
+WATCHDOG_EPOCHS = 5
+WATCHDOG_MIN_SECONDS = 60.0
+
+
+def run_feed(
+    settings: Settings,
+    feed: str,
+    *,
+    stop: Stop,
+    reader: StreamReader | None = None,
+    on_commit: Callable[[Tally], None] = lambda _: None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> Tally:
+    """Run a feed until `stop` is requested; return what was committed.
+
+    Raises: ConfigError (no stream, no lake, no permission), FatalError (a person is needed),
+    RetryableError (a restart will do: another instance was first, or a service is away).
+    """
+    contract = load_feed(feed)
+    lake = connect_lake(settings)
+    source = reader or open_reader(settings, feed)
+    table = lake.table(contract)
+    ledger = Ledger(feed, table, lake.store, clock)
+    pin_start(ledger, source, feed, settings.start, clock)
+    lanes = _open_lanes(settings, feed, source, lake, clock)
+    bars = _open_bars(lake, contract, ledger)
+    keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
+    road = Road(contract, lake.store, table.arrow_schema, keys, settings.upload_threads)
+    committer = RoadCommitter(ledger, bars, lambda: _gaps(lanes), on_commit)
+    epoch = Epoch(stop, settings.epoch_max_bytes, clock)
+    flow = build_dataflow(
+        feed, lanes, road.process, committer, epoch=epoch, epoch_seconds=settings.epoch_seconds
+    )
+    pulse = Heartbeat(
+        pulse_path(settings.home, feed), feed, lambda: _beat(epoch, committer, lanes), clock
+    )
+    watch_epochs(epoch, max(WATCHDOG_MIN_SECONDS, WATCHDOG_EPOCHS * settings.epoch_seconds))
+    pulse.start()
+    lanes.start()
+    try:
+        run_dataflow(flow, epoch_seconds=settings.epoch_seconds)
+    finally:
+        lanes.stop()
+        road.close()
+        pulse.stop()
+    return committer.tally
+
+
+def pin_start(
+    ledger: Ledger, reader: StreamReader, feed: str, start: str, clock: Clock = SYSTEM_CLOCK
+) -> None:
+    """Record where a stream's first start begins, so that a crash before the first commit
+    does not move it. Does nothing once the stream has positions.
+    """
+    stream = str(reader.identity)
+    if ledger.positions(stream):
+        return
+    positions = {
+        str(ShardRef(feed, stream, shard.shard)): _first_position(shard, start, clock)
+        for shard in reader.list_shards()
+    }
+    ledger.start(positions)
+
+
+def parse_time_ms(text: str) -> int:
+    """Milliseconds of an ISO time; a time without a zone is taken as UTC. Raises: ConfigError.
+
+    >>> parse_time_ms("1970-01-01T00:00:01")
+    1000
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is not an ISO time, e.g. 2026-11-23T09:30:00 (UTC) or 2026-11-23T09:30:00+01:00"
+        ) from None
+    from datetime import UTC  # noqa: PLC0415
+
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _first_position(shard: ShardInfo, start: str, clock: Clock) -> ShardPosition:
+    if start == "TRIM_HORIZON":
+        return ShardPosition(None, start=Start("TRIM_HORIZON"))
+    if start == "LATEST":
+        if shard.is_closed:
+            return ShardPosition(None, is_ended=True)
+        return ShardPosition(None, start=Start("AT_TIMESTAMP", timestamp_ms=now_ms(clock)))
+    return ShardPosition(None, start=Start("AT_TIMESTAMP", timestamp_ms=parse_time_ms(start)))
+
+
+class _LedgerPositions:
+    """Committed positions for the lanes, read through a table handle of their own: the lanes'
+    listing thread and the committer must not share one."""
+
+    def __init__(self, ledger: Ledger, stream: str) -> None:
+        self._ledger, self._stream = ledger, stream
+
+    def read(self) -> Mapping[str, ShardPosition]:
+        return self._ledger.positions(self._stream)
+
+
+def _open_lanes(
+    settings: Settings, feed: str, reader: StreamReader, lake: Lake, clock: Clock
+) -> Lanes:
+    table, ledger = lake.ledger(feed)
+    return Lanes(
+        feed,
+        reader,
+        _LedgerPositions(ledger, str(reader.identity)),
+        BronzeSeals(lake.store),
+        settings.slice_rule,
+        lanes=settings.lanes,
+        grace_ms=settings.grace_ms,
+        poll_ms=settings.poll_ms,
+        list_shards_seconds=settings.list_shards_seconds,
+        start=settings.start,
+        queue_bytes=settings.epoch_max_bytes // 4,
+        clock=clock,
+    )
+
+
+def _open_bars(lake: Lake, contract: Contract, ledger: Ledger) -> BarKeeper | None:
+    if not contract.has_bars:
+        return None
+    bars = lake.catalog.open_or_create(TABLE, BARS, ORDER, DOCS)
+    keeper = BarKeeper(bars, lake.table(contract), ledger, lake.store)
+    keeper.catch_up()
+    return keeper
+
+
+def _ancestors(reader: StreamReader) -> Callable[[ShardRef], frozenset[str]]:
+    """All parents, grandparents ... of a shard that the stream still lists."""
+
+    def find(shard: ShardRef) -> frozenset[str]:
+        parents = {info.shard: info.parents for info in reader.list_shards()}
+        found: set[str] = set()
+        queue = list(parents.get(shard.shard, ()))
+        while queue:
+            name = queue.pop()
+            if name not in found:
+                found.add(name)
+                queue.extend(parents.get(name, ()))
+        return frozenset(found)
+
+    return find
+
+
+def _gaps(lanes: Lanes) -> list[GapRecord]:
+    return [GapRecord(gap.shard, gap.after, gap.first_kept, gap.reason) for gap in lanes.gaps()]
+
+
+def _beat(epoch: Epoch, committer: RoadCommitter, lanes: Lanes) -> dict[str, object]:
+    return {
+        "epoch_age_seconds": epoch.age_seconds(),
+        "tally": asdict(committer.tally),
+        "shards": [asdict(status) for status in lanes.status()],
+    }
