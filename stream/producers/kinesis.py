@@ -47,9 +47,7 @@ _REFUSALS = frozenset(
         "UnrecognizedClientException",
     }
 )
-_INVALID = frozenset(
-    {"InvalidArgumentException", "ValidationException", "SerializationException"}
-)
+_INVALID = frozenset({"InvalidArgumentException", "ValidationException", "SerializationException"})
 
 
 class KinesisSender:

@@ -59,13 +59,13 @@ def partition_key(venue: str, symbol: str, buckets: int = DEFAULT_BUCKETS) -> st
 
 
 class Packer:
-    """Collect messages per key; hand out packs when they are full, due or flushed.
+    r"""Collect messages per key; hand out packs when they are full, due or flushed.
 
     >>> packer = Packer(PackRule(max_bytes=7))
     >>> packer.add("sim:1", b"one", 0.0), packer.add("sim:1", b"two", 0.0)
     ([], [])
     >>> packer.add("sim:1", b"x", 0.0)
-    [Pack(key='sim:1', data=b'one\\ntwo', messages=2)]
+    [Pack(key='sim:1', data=b'one\ntwo', messages=2)]
     """
 
     def __init__(self, rule: PackRule | None = None) -> None:

@@ -14,9 +14,9 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, Self
 
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import PipelineError, RetryableError, ThrottledError
@@ -103,6 +103,7 @@ class Publisher:
         self._pending_packs = 0
         self._calls: set[asyncio.Task[None]] = set()
         self._overflow: deque[Pack] = deque()  # younger than the spool, older than any `put`
+        self._left: deque[Pack] = deque()
         self._is_draining = False  # what is in memory came from the spool and is still there
         self._is_spooling = spool is not None and not spool.is_empty
         self._good_at = clock.monotonic()
@@ -112,7 +113,7 @@ class Publisher:
         self._is_closing = False
         self._loop: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Publisher:
+    async def __aenter__(self) -> Self:
         self._good_at = self._clock.monotonic()
         self._loop = asyncio.create_task(self._run())
         self._loop.add_done_callback(self._finish_call)
@@ -146,6 +147,12 @@ class Publisher:
                 self._enqueue(pack)
                 return
             await self._wait_moved()
+
+    def leave(self, packs: Iterable[Pack]) -> None:
+        """Packs that `put` did not accept before the end: spooled after everything else."""
+        self._left.extend(packs)
+        if self._loop is None:
+            self._keep_rest()
 
     async def flush(self, timeout_seconds: float | None = None) -> bool:
         """Wait until everything accepted is acknowledged; False if the time was not enough.
@@ -184,6 +191,8 @@ class Publisher:
     async def _run(self) -> None:
         while not self._is_closing and self._fatal is None:
             self._wake.clear()
+            if self._spool is not None:
+                self._spool.sync_if_due()
             is_held = self._start_spooling_if_away()
             self._refill_from_spool()
             wait = 1.0 if is_held else self._start_calls()
@@ -400,6 +409,8 @@ class Publisher:
             for state in self._keys.values():
                 self._overflow.extend(state.packs)
         self._forget_pending()
+        self._overflow.extend(self._left)
+        self._left.clear()
         packs = len(self._overflow)
         if self._spool is not None:
             self._spool_overflow()

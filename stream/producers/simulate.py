@@ -162,25 +162,27 @@ class Simulator:
     def _add_extras(self, chunk: Chunk) -> None:
         rule, rng, count = self.rule, self._rng, len(chunk.lines)
         for i in np.flatnonzero(rng.random(count) < rule.duplicates).tolist():
-            self._push(i, self._delay(), chunk.keys[i], chunk.lines[i], "duplicate", -chunk.rows[i])
+            at = i + self._delay()
+            self._push(at, chunk.keys[i], chunk.lines[i], "duplicate", -chunk.rows[i])
         for i in np.flatnonzero(rng.random(count) < rule.malformed).tolist():
             kind = chunk.malformed_kinds[int(rng.integers(len(chunk.malformed_kinds)))]
             line = chunk.malform(i, kind)
-            self._push(i, 0, chunk.keys[i], line, f"malformed:{kind}", 0)
+            self._push(i, chunk.keys[i], line, f"malformed:{kind}", 0)
         for i in np.flatnonzero(rng.random(count) < rule.corrections).tolist():
             delay = self._delay()
             kind = "cancel" if rng.random() < 0.3 else "correct"
             known_at_ns = self._start_ns + int((self._events + i + delay) * self._gap_ns)
             changed = chunk.correct(i, kind, known_at_ns)
             if changed is not None:
-                self._push(i, delay, chunk.keys[i], changed, kind, 1)
+                self._push(i + delay, chunk.keys[i], changed, kind, 1)
 
     def _delay(self) -> int:
         return int(self._rng.integers(1, MAX_RESEND_DISTANCE))
 
-    def _push(self, i: int, delay: int, key: str, line: bytes, tag: str, rows: int) -> None:
+    def _push(self, i: int, key: str, line: bytes, tag: str, rows: int) -> None:
+        """Send `line` after event `i` of this chunk (later chunks count on)."""
         self._serial += 1
-        extra = _Extra(self._events + i + delay, self._serial, key, line, tag, rows)
+        extra = _Extra(self._events + i, self._serial, key, line, tag, rows)
         heapq.heappush(self._extras, extra)
 
     def _interleave(
@@ -208,7 +210,8 @@ def _bursts(rng: np.random.Generator, count: int, length_ns: float) -> np.ndarra
     """Increasing offsets in [0, length): most gaps are microseconds, few are long."""
     gaps = rng.exponential(1.0, count) * np.where(rng.random(count) < 0.7, 0.02, 1.0)
     ends = np.cumsum(gaps)
-    return ((ends - gaps) / ends[-1] * length_ns).astype(np.int64)
+    offsets: np.ndarray = ((ends - gaps) / ends[-1] * length_ns).astype(np.int64)
+    return offsets
 
 
 def _market(feed: str, rng: np.random.Generator, rule: SimulationRule) -> Market:

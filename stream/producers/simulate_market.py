@@ -78,9 +78,7 @@ class Instruments:
         dollars[: len(_DOLLARS)] = _DOLLARS[:count]
         self.at_tick = (dollars / self.tick).astype(np.int64) + 100
         self._next_id = rng.integers(1_000, 1_000_000, 4 * count)
-        self.products = [
-            [name, f"{name}-USD", f"{name}USDT", f"{name}/USD"] for name in self.names
-        ]
+        self.products = [[name, f"{name}-USD", f"{name}USDT", f"{name}/USD"] for name in self.names]
         self.keys = [
             [partition_key(venue, names[v], rule.buckets) for v, venue in enumerate(_VENUES)]
             for names in self.products
@@ -89,7 +87,8 @@ class Instruments:
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Symbol numbers, Zipf-skewed."""
         drawn = np.searchsorted(self._cdf, rng.random(count), side="right")
-        return np.minimum(drawn, len(self.names) - 1)
+        symbols: np.ndarray = np.minimum(drawn, len(self.names) - 1)
+        return symbols
 
     def walk(self, rng: np.random.Generator, symbol: np.ndarray) -> np.ndarray:
         """Prices in ticks: each event moves its symbol by -1, 0 or 1 tick."""
@@ -122,7 +121,8 @@ def _running(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     total = np.cumsum(values)
     starts = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]])
     lengths = np.diff(np.r_[starts, len(groups)])
-    return total - np.repeat(total[starts] - values[starts], lengths)
+    running: np.ndarray = total - np.repeat(total[starts] - values[starts], lengths)
+    return running
 
 
 class TradeMarket:

@@ -1,10 +1,11 @@
 """Keep packs on disk, in order, while the stream cannot be reached.
 
 Append-only segment files of frames (length, CRC-32, body) and a small position file that says how
-far the stream acknowledged. Guarantees: what `append` took survives `kill -9` at once and a power
-cut after `fsync_seconds` at most; order is kept; the size is bounded, and a full spool refuses
-instead of dropping; a torn last frame (never acknowledged to the caller) is cut off at the start.
-After a crash a few packs may be read again: at least once. One process per folder, by a lock.
+far the stream acknowledged. Guarantees: what `append` took survives `kill -9` at once; a power
+cut costs at most the last `fsync_seconds` (`sync_if_due` is called that often); order is kept;
+the size is bounded, and a full spool refuses instead of dropping; a torn last frame, which
+`append` never returned from, is cut off at the start. After a crash a few packs may be read
+again: at least once. One process per folder, by a lock.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class Spool:
         self._fsync_seconds = fsync_seconds
         self._clock = clock
         self._is_full = False
+        self._is_dirty = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = _lock(folder)
@@ -85,7 +87,7 @@ class Spool:
             if self._sizes[self._tail] >= self._segment_bytes:
                 self._roll()
             self._write(frame)
-            self._fsync_if_due()
+            self.sync_if_due()
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -125,6 +127,13 @@ class Spool:
         if self.is_empty and self._head[1]:
             self._restart_tail()
 
+    def sync_if_due(self) -> None:
+        """Make durable what was written since the last time, at most every `fsync_seconds`."""
+        now = self._clock.monotonic()
+        if self._is_dirty and now - self._synced_at >= self._fsync_seconds:
+            os.fsync(self._file)
+            self._is_dirty, self._synced_at = False, now
+
     def close(self) -> None:
         """Make it durable and release the folder."""
         os.fsync(self._file)
@@ -152,11 +161,7 @@ class Spool:
             os.ftruncate(self._file, before)
             raise
         self._sizes[self._tail] = before + len(frame)
-
-    def _fsync_if_due(self) -> None:
-        if self._clock.monotonic() - self._synced_at >= self._fsync_seconds:
-            os.fsync(self._file)
-            self._synced_at = self._clock.monotonic()
+        self._is_dirty = True
 
     def _roll(self) -> None:
         os.fsync(self._file)
@@ -164,6 +169,7 @@ class Spool:
         self._tail += 1
         self._sizes[self._tail] = 0
         self._file = self._open_tail()
+        _fsync_folder(self.folder)
 
     def _restart_tail(self) -> None:
         """All is acknowledged: go on in a fresh segment, so that an idle spool takes no room."""
@@ -222,6 +228,15 @@ class Spool:
         fresh = self.folder / "position.new"
         fresh.write_text(f"{self._head[0]} {self._head[1]}\n")
         fresh.replace(self.folder / "position")
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make new names durable: fsync of a file does not cover its entry in the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _lock(folder: Path) -> int:
