@@ -1,0 +1,281 @@
+"""The lanes that the dataflow schedules: fixed hash-key ranges, each with the shards in it.
+
+A shard belongs to the lane that its first hash key falls into, for ever; lanes never change, so
+the engine's partitions do not either. One thread lists shards all the time and opens those whose
+parents are applied to their end *in the ledger*; one thread per open shard fetches (`fetcher`).
+`poll` only pops what is ready. Pure threads: nothing here knows the engine.
+
+Memory: what is ready stays below `queue_bytes` plus one answer per shard whose answers grew;
+the open slice of each shard (at most one slice and one answer) comes on top. Counting open
+slices too could stop every shard short of a complete slice, for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import Protocol
+
+from stream.clock import SYSTEM_CLOCK, Clock, now_ms
+from stream.errors import PipelineError, RetryableError
+from stream.slices import ShardPosition, ShardRef, Slice, SliceRule
+from stream.sources import ShardInfo, StreamReader
+from stream.sources.fetcher import (
+    Credit,
+    Gap,
+    Pace,
+    SealedSlices,
+    ShardFetcher,
+    ShardStatus,
+    StopRequestedError,
+)
+from stream.sources.starts import choose_start, is_blocked, parse_start
+
+__all__ = ["CommittedPositions", "Gap", "Lanes", "SealedSlices", "ShardStatus", "lane_of"]
+
+log = logging.getLogger(__name__)
+
+GATE_SECONDS = 0.5
+"""How often the ledger is asked while a shard waits for its parents."""
+STOP_SECONDS = 0.9
+
+
+class CommittedPositions(Protocol):
+    """The ledger's positions of this life of the stream."""
+
+    def read(self) -> Mapping[str, ShardPosition]:
+        """Shard id -> position, fresh from the catalog. Called from one thread."""
+        ...
+
+
+def lane_of(first_hash_key: int, lanes: int) -> int:
+    """The lane that a shard belongs to.
+
+    >>> lane_of(0, 64), lane_of((1 << 128) - 1, 64)
+    (0, 63)
+    """
+    return first_hash_key * lanes >> 128
+
+
+class Lanes:
+    """All lanes of one feed in this process."""
+
+    def __init__(
+        self,
+        feed: str,
+        reader: StreamReader,
+        positions: CommittedPositions,
+        seals: SealedSlices,
+        rule: SliceRule,
+        *,
+        lanes: int = 64,
+        grace_ms: int = 500,
+        poll_ms: int = 250,
+        list_shards_seconds: float = 5.0,
+        start: str = "TRIM_HORIZON",
+        queue_bytes: int = 64_000_000,
+        clock: Clock = SYSTEM_CLOCK,
+        only: Collection[int] | None = None,
+        reads_per_second: float = 5.0,
+    ) -> None:
+        """`only`: the lanes of this process; None: all of them."""
+        self._feed, self._reader, self._positions = feed, reader, positions
+        self._clock, self._count = clock, lanes
+        self._list_shards_seconds = list_shards_seconds
+        self._first_start = parse_start(start, now_ms(clock))
+        self._only = frozenset(range(lanes) if only is None else only)
+        self._credit = Credit(queue_bytes)
+        self._stopping, self._wake = threading.Event(), threading.Event()
+        self._build_fetcher = partial(
+            ShardFetcher,
+            rule=rule,
+            pace=Pace(poll_ms, grace_ms, reads_per_second),
+            reader=reader,
+            seals=seals,
+            credit=self._credit,
+            stopping=self._stopping,
+            deliver=self._deliver,
+            report_gap=self._add_gap,
+            clock=clock,
+        )
+        self._ready: list[deque[tuple[Slice, int] | BaseException]] = [
+            deque() for _ in range(lanes)
+        ]
+        self._gaps: deque[Gap] = deque()
+        self._listed: dict[str, ShardInfo] = {}
+        self._fetchers: dict[str, ShardFetcher] = {}
+        self._done: set[str] = set()
+        self._waiting: tuple[ShardInfo, ...] = ()
+        self._threads: list[threading.Thread] = []
+        self._next_listing = clock.monotonic()
+        self._has_listed = False
+
+    @property
+    def names(self) -> list[str]:
+        """One name per lane, the same for ever."""
+        return [f"lane-{lane:02d}" for lane in range(self._count)]
+
+    def start(self) -> None:
+        """Begin to list and fetch."""
+        self._run("list", self._watch, self._fail_all)
+
+    def stop(self) -> None:
+        """End all threads; what was read but not polled is read again by the next start."""
+        self._stopping.set()
+        self._wake.set()
+        self._credit.close()
+        deadline = self._clock.monotonic() + STOP_SECONDS
+        for thread in list(self._threads):
+            # A thread inside a network call ends with its answer; it is a daemon.
+            thread.join(max(0.0, min(STOP_SECONDS, deadline - self._clock.monotonic())))
+
+    def poll(self, lane: int) -> Slice | None:
+        """The next slice of a lane, or None if none is ready. Never waits.
+
+        Raises: what a thread of the lane died of, after the slices that were ready before.
+        """
+        ready = self._ready[lane]
+        if not ready:
+            return None
+        item = ready[0]
+        if isinstance(item, BaseException):
+            raise item
+        ready.popleft()
+        self._credit.give_back(item[1])
+        return item[0]
+
+    def has_shards(self, lane: int) -> bool:
+        """Whether the lane has anything to wait for soon."""
+        if self._ready[lane]:
+            return True
+        fetchers = list(self._fetchers.values())
+        return any(f.lane == lane and f.state != "ended" for f in fetchers)
+
+    def is_finished(self, lane: int) -> bool:  # noqa: ARG002
+        """Live lanes never end; replayed ones do."""
+        return False
+
+    def gaps(self) -> list[Gap]:
+        """Retention losses found since the last call."""
+        found = []
+        while self._gaps:
+            found.append(self._gaps.popleft())
+        return found
+
+    def status(self) -> list[ShardStatus]:
+        """Every shard of these lanes that is not applied to its end."""
+        waiting = [
+            ShardStatus(self._ref(info), self._lane(info), "waiting", detail="parents not ended")
+            for info in self._waiting
+        ]
+        return [fetcher.status() for fetcher in list(self._fetchers.values())] + waiting
+
+    def _watch(self) -> None:
+        """The listing thread."""
+        attempt = 0
+        while not self._stopping.is_set():
+            try:
+                pause = self._tend()
+                attempt = 0
+            except RetryableError as error:
+                log.warning("feed %s: listing shards or reading positions: %s", self._feed, error)
+                pause = min(0.25 * 2**attempt, 10.0)
+                attempt = min(attempt + 1, 6)
+            self._wake.wait(pause)
+
+    def _tend(self) -> float:
+        """List if it is time, open what may be opened; return the seconds until the next look."""
+        now = self._clock.monotonic()
+        if self._wake.is_set() or now >= self._next_listing or not self._has_listed:
+            self._wake.clear()
+            self._list()
+            self._next_listing = now + self._list_shards_seconds
+        if self._new_shards():
+            self._open_ready(self._positions.read())
+        pause = max(0.0, self._next_listing - now)
+        return min(pause, GATE_SECONDS) if self._waiting else pause
+
+    def _list(self) -> None:
+        self._listed = {info.shard: info for info in self._reader.list_shards()}
+        self._has_listed = True
+        for shard in [s for s, f in self._fetchers.items() if f.state == "ended"]:
+            if shard not in self._listed:
+                del self._fetchers[shard]
+
+    def _new_shards(self) -> list[ShardInfo]:
+        return [
+            info
+            for shard, info in self._listed.items()
+            if self._lane(info) in self._only
+            and shard not in self._fetchers
+            and shard not in self._done
+        ]
+
+    def _open_ready(self, positions: Mapping[str, ShardPosition]) -> None:
+        waiting = []
+        for info in self._new_shards():
+            position = positions.get(info.shard)
+            if position is not None and position.is_ended:
+                self._done.add(info.shard)
+            elif is_blocked(info, self._listed, positions):
+                waiting.append(info)
+            else:
+                self._open(info, positions)
+        self._waiting = tuple(waiting)
+
+    def _open(self, info: ShardInfo, positions: Mapping[str, ShardPosition]) -> None:
+        start = choose_start(info.shard, positions, self._first_start)
+        lane, position = self._lane(info), positions.get(info.shard)
+        fetcher = self._build_fetcher(self._ref(info), lane, start, position)
+        self._fetchers[info.shard] = fetcher
+        log.info("%s: opened in lane %d at %s", fetcher.shard, lane, start)
+
+        def fail(error: BaseException) -> None:
+            fetcher.state, fetcher.detail = "failed", str(error)
+            self._ready[lane].append(error)
+
+        def fetch() -> None:
+            fetcher.run()
+            self._wake.set()  # its children are in the list by now
+
+        self._run(info.shard, fetch, fail)
+
+    def _run(
+        self, name: str, work: Callable[[], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        def main() -> None:
+            try:
+                work()
+            except StopRequestedError:
+                pass
+            except PipelineError as error:
+                fail(error)
+            except BaseException as error:
+                fail(error)
+                raise  # a bug: the traceback belongs on stderr as well
+
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        thread = threading.Thread(target=main, name=f"{self._feed}-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _deliver(self, lane: int, item: Slice) -> None:
+        size = int(item.records.nbytes)
+        self._credit.take(size)
+        self._ready[lane].append((item, size))
+
+    def _fail_all(self, error: BaseException) -> None:
+        for ready in self._ready:
+            ready.append(error)
+
+    def _add_gap(self, gap: Gap) -> None:
+        self._gaps.append(gap)
+
+    def _lane(self, info: ShardInfo) -> int:
+        return lane_of(info.first_hash_key, self._count)
+
+    def _ref(self, info: ShardInfo) -> ShardRef:
+        return ShardRef(self._feed, str(self._reader.identity), info.shard)
