@@ -70,6 +70,7 @@ def produce(
     *,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
+    on_settled: Callable[[], None] | None = None,
     pack_rule: PackRule | None = None,
     publish_rule: PublishRule | None = None,
     clock: Clock = SYSTEM_CLOCK,
@@ -84,6 +85,7 @@ def produce(
             batches,
             stop=stop,
             progress=progress,
+            on_settled=on_settled,
             pack_rule=pack_rule,
             publish_rule=publish_rule,
             clock=clock,
@@ -97,6 +99,7 @@ async def run(
     *,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
+    on_settled: Callable[[], None] | None = None,
     pack_rule: PackRule | None = None,
     publish_rule: PublishRule | None = None,
     clock: Clock = SYSTEM_CLOCK,
@@ -117,6 +120,7 @@ async def run(
                 target.stream,
                 stop=stop,
                 progress=progress,
+                on_settled=on_settled,
                 clock=clock,
             )
             return await pump.run(batches)
@@ -155,9 +159,11 @@ class Pump:
         *,
         stop: threading.Event | None = None,
         progress: Progress | None = None,
+        on_settled: Callable[[], None] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._publisher = publisher
+        self._on_settled = on_settled
         self._packer = packer
         self._stream = stream
         self._stop = stop or threading.Event()
@@ -196,6 +202,7 @@ class Pump:
     async def _flush(self) -> None:
         while not await self._publisher.flush(0.1) and not self._is_overdue():
             self._show()
+        self._tell_settled()
         await self._publisher.close(flush_seconds=0)
 
     def _is_overdue(self) -> bool:
@@ -225,6 +232,8 @@ class Pump:
                     await self._accept(batch)
                     upcoming = asyncio.ensure_future(anext(batches, None))
                 await self._put(self._packer.due(self._clock.monotonic()))
+                if not upcoming.done():
+                    self._tell_settled()
                 self._show()
         finally:
             upcoming.cancel()
@@ -261,6 +270,12 @@ class Pump:
         while self._waiting:
             await self._publisher.put(self._waiting[0])
             self._waiting.popleft()
+
+    def _tell_settled(self) -> None:
+        """A source may only move its cursor past messages that a crash cannot lose any more."""
+        held_back = len(self._packer) + len(self._waiting)
+        if self._on_settled is not None and not held_back and self._publisher.is_settled:
+            self._on_settled()
 
     def _show(self) -> None:
         now = self._clock.monotonic()

@@ -130,6 +130,11 @@ class Publisher:
         """Bytes in memory that the stream has not acknowledged."""
         return self._pending_bytes
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything `put` accepted is stored, in the stream or in the spool."""
+        return self._is_spooling or not (self._pending_packs or self._calls)
+
     async def put(self, pack: Pack) -> None:
         """Accept one pack; wait while memory (or the full spool) has no room.
 
