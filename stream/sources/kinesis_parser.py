@@ -16,7 +16,6 @@ from __future__ import annotations
 from binascii import a2b_base64
 from collections.abc import Sequence
 from datetime import datetime
-from hashlib import md5
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,10 @@ import pyarrow as pa
 from botocore.parsers import JSONParser, ResponseParserFactory
 
 from stream.slices import RECORD_SCHEMA
-
-AGGREGATED = b"\xf3\x89\x9a\xc2"
-"""The first bytes of a KPL-aggregated record; then protobuf, then the MD5 of the protobuf."""
+from stream.sources.aggregation import AGGREGATED, split_aggregated
 
 _AGGREGATED_BASE64 = b'"84maw'
-_DIGEST_BYTES = 16
+"""How the data of an aggregated record begins on the wire: one search spares a look at each."""
 
 
 class GetRecordsParser(JSONParser):
@@ -102,24 +99,6 @@ def build_records(
         ],
         schema=RECORD_SCHEMA,
     )
-
-
-def split_aggregated(payload: bytes) -> list[tuple[bytes, str]] | None:
-    """The user records (payload, partition key) of an aggregated record; None if it is not one."""
-    body, digest = payload[len(AGGREGATED) : -_DIGEST_BYTES], payload[-_DIGEST_BYTES:]
-    if not payload.startswith(AGGREGATED) or md5(body, usedforsecurity=False).digest() != digest:
-        return None
-    # Protobuf is imported when the first aggregated record is met: most streams have none.
-    from aws_kinesis_agg import messages_pb2  # noqa: PLC0415
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    try:
-        message = messages_pb2.AggregatedRecord.FromString(body)
-        keys = message.partition_key_table
-        users = [(bytes(user.data), keys[user.partition_key_index]) for user in message.records]
-    except (DecodeError, IndexError):
-        return None
-    return users or None
 
 
 def parse_timestamp(value: float | str | datetime) -> float:

@@ -10,31 +10,42 @@ from typing import Any
 import botocore.session
 import orjson
 import pytest
-from aws_kinesis_agg import messages_pb2
+from aws_kinesis_agg.aggregator import RecordAggregator
 from botocore.parsers import ResponseParserFactory
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stream.slices import RECORD_SCHEMA
+from stream.sources.aggregation import AGGREGATED, split_aggregated
 from stream.sources.kinesis_parser import (
-    AGGREGATED,
     RecordParserFactory,
     build_records,
     parse_get_records,
     parse_timestamp,
-    split_aggregated,
 )
 
 
-def aggregate(users: list[tuple[bytes, str]]) -> bytes:
-    """What the Kinesis Producer Library puts."""
-    message = messages_pb2.AggregatedRecord()
-    for data, key in users:
-        if key not in message.partition_key_table:
-            message.partition_key_table.append(key)
-        record = message.records.add()
-        record.data = data
-        record.partition_key_index = list(message.partition_key_table).index(key)
-    body = message.SerializeToString()
+def message(*fields: tuple[int, bytes | int]) -> bytes:
+    """A protobuf message of small fields."""
+    out = b""
+    for number, value in fields:
+        if isinstance(value, int):
+            out += bytes([number << 3, value])
+        else:
+            out += bytes([number << 3 | 2, len(value)]) + value
+    return out
+
+
+def seal(body: bytes) -> bytes:
     return AGGREGATED + body + md5(body, usedforsecurity=False).digest()
+
+
+def aggregate(users: list[tuple[bytes, str]]) -> bytes:
+    """What the Kinesis Producer Library puts: by the published codec."""
+    aggregator = RecordAggregator()
+    for data, key in users:
+        aggregator.add_user_record(key, data)
+    return bytes(aggregator.clear_and_get().get_contents()[2])
 
 
 def answer(*records: dict[str, Any], **fields: Any) -> bytes:
@@ -114,23 +125,41 @@ def test_split_aggregated_of_one_user_record_unwraps_it() -> None:
     assert split_aggregated(aggregate([(b"only", "k")])) == [(b"only", "k")]
 
 
-def _bad_index() -> bytes:
-    message = messages_pb2.AggregatedRecord()
-    record = message.records.add()
-    record.data, record.partition_key_index = b"x", 3
-    body = message.SerializeToString()
-    return AGGREGATED + body + md5(body, usedforsecurity=False).digest()
+@given(st.lists(st.tuples(st.binary(max_size=400), st.text(min_size=1, max_size=40)), min_size=1))
+def test_split_aggregated_returns_what_the_published_codec_packed(
+    users: list[tuple[bytes, str]],
+) -> None:
+    assert split_aggregated(aggregate(users)) == users
 
 
-BROKEN = b"\xff\xff\xff"
+@given(st.binary(max_size=60))
+def test_split_aggregated_never_raises_on_any_message(body: bytes) -> None:
+    split_aggregated(seal(body))
+
+
+def test_split_aggregated_skips_fields_that_it_does_not_know() -> None:
+    tagged = message((1, 0), (2, 0), (3, b"a"), (4, b"tag"))
+    fixed = bytes([9 << 3 | 1]) + b"8 bytes!" + bytes([9 << 3 | 5]) + b"four"
+
+    assert split_aggregated(seal(message((2, b"hash"), (3, tagged), (1, b"k")) + fixed)) == [
+        (b"a", "k")
+    ]
+
+
+USER = (3, message((1, 0), (3, b"a")))
 NOT_AGGREGATED = {
     "magic alone": AGGREGATED,
     "magic and a short rest": AGGREGATED + b"short",
     "bad checksum": aggregate([(b"a", "k")])[:-1] + b"\x00",
-    "changed body": aggregate([(b"a", "k")]).replace(b"a", b"b"),
-    "no user record": aggregate([]),
-    "broken protobuf": AGGREGATED + BROKEN + md5(BROKEN, usedforsecurity=False).digest(),
-    "key index out of range": _bad_index(),
+    "changed body": seal(message((1, b"k"), USER)).replace(b"a", b"b"),
+    "no user record": seal(message((1, b"k"))),
+    "broken protobuf": seal(b"\xff\xff\xff"),
+    "endless varint": seal(b"\xff" * 12),
+    "unknown wire type": seal(b"\x0b\x00"),
+    "truncated field": seal(message((1, b"k"), USER)[:-1]),
+    "key index out of range": seal(message((1, b"k"), (3, message((1, 3), (3, b"a"))))),
+    "no key index": seal(message((1, b"k"), (3, message((3, b"a"))))),
+    "key is not text": seal(message((1, b"\xff"), USER)),
 }
 
 
