@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from stream.errors import CommitConflictError, RetryableError
 from stream.lake.catalog import LakeTable
 from stream.lake.layout import SilverKey
-from stream.lake.ledger import Entry, Ledger
+from stream.lake.ledger import Entry, Ledger, ObjectRef
 from stream.lake.store import Store
 from stream.ordering import group_codes
 from stream.silver import build_files
@@ -120,7 +120,8 @@ SELECT venue, symbol, minute_ns,
        max(price) FILTER (live) AS high, min(price) FILTER (live) AS low,
        arg_max(price, (ts_event_ns, length(trade_id), trade_id)) FILTER (live) AS close,
        coalesce(sum(size) FILTER (live), 0)::DECIMAL(38,8) AS volume,
-       coalesce(sum(price::DECIMAL(19,8) * size::DECIMAL(19,8)) FILTER (live), 0)::DECIMAL(38,16) AS notional,
+       coalesce(sum(price::DECIMAL(19,8) * size::DECIMAL(19,8)) FILTER (live), 0)
+         ::DECIMAL(38,16) AS notional,
        (count(*) FILTER (live))::BIGINT AS trades,
        min(ts_event_ns) FILTER (live) AS first_ns,
        arg_min(trade_id, (ts_event_ns, length(trade_id), trade_id)) FILTER (live) AS first_id,
@@ -181,7 +182,9 @@ def slice_totals(rows: pa.Table) -> pa.Table:
         rows["trade_id"].take(last),
         pa.array(odd_runs),
     ]
-    return pa.table([_plain(c).cast(f.type) for c, f in zip(columns, TOTALS, strict=True)], schema=TOTALS)
+    return pa.table(
+        [_plain(c).cast(f.type) for c, f in zip(columns, TOTALS, strict=True)], schema=TOTALS
+    )
 
 
 def merge_totals(parts: Sequence[pa.Table], connection: duckdb.DuckDBPyConnection) -> pa.Table:
@@ -258,25 +261,21 @@ class BarKeeper:
 
     def _touched(self, entries: Sequence[Entry]) -> pa.Table:
         """Totals of the rows that entries added: only their bars' keys matter."""
-        paths = [
-            item.path
-            for entry in entries
-            for origin in (*entry.slices, *entry.redriven)
-            for item in origin.silver
-        ]
+        paths = [item.path for entry in entries for silver in _silver_of(entry) for item in silver]
         return self._aggregate([self._store.uri(path) for path in paths], TOTALS.empty_table())
 
     def _reload_from(self, touched: pa.Table) -> int:
         """First minute whose bars are kept running: the last half hour of what was touched."""
         if not touched.num_rows:
             return 1 << 62
-        newest = pc.max(touched["minute_ns"]).as_py()
-        oldest = pc.min(touched["minute_ns"]).as_py()
+        newest: int = pc.max(touched["minute_ns"]).as_py()
+        oldest: int = pc.min(touched["minute_ns"]).as_py()
         return max(oldest, newest - KEPT_MINUTES * MINUTE_NS)
 
     def _recompute_since(self, since_ns: int) -> pa.Table:
         if since_ns >= 1 << 62:
             return TOTALS.empty_table()
+        self._trades.refresh()
         files = self._trades.data_files_between(since_ns // 1000, 253_402_300_799_000_000)
         bars = self._aggregate(files, TOTALS.empty_table())
         return bars.filter(pc.greater_equal(bars["minute_ns"], since_ns))
@@ -286,6 +285,7 @@ class BarKeeper:
         if not touched.num_rows:
             return TOTALS.empty_table()
         ends = pc.min_max(touched["minute_ns"])
+        self._trades.refresh()
         files = self._trades.data_files_between(
             ends["min"].as_py() // 1000, (ends["max"].as_py() + MINUTE_NS) // 1000
         )
@@ -317,7 +317,6 @@ class BarKeeper:
         """Commit revisions. Losing a race to an instance that is further on is fine."""
         rows = bar_rows(totals, number, self._sql)
         files = build_files(
-            TABLE,
             rows,
             self._table.arrow_schema,
             "ts_event_ns",
@@ -354,6 +353,10 @@ def bar_rows(totals: pa.Table, revision: int, sql: duckdb.DuckDBPyConnection) ->
     """Totals as rows of `bars_1m`, sorted."""
     sql.register("totals", totals)
     return sql.execute(ROWS, [revision]).to_arrow_table().cast(BARS)
+
+
+def _silver_of(entry: Entry) -> list[tuple[ObjectRef, ...]]:
+    return [*(s.silver for s in entry.slices), *(r.silver for r in entry.redriven)]
 
 
 def _same_bars(bars: pa.Table, wanted: pa.Table) -> pa.Array:

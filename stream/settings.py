@@ -7,6 +7,7 @@ bad field and what it accepts; `headrace check` prints the effective values, sec
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +40,7 @@ class Settings(BaseSettings):
     shards: int = Field(2, ge=1, le=1_000, description="Shards of a stream that headrace creates")
 
     lanes: int = Field(64, ge=1, le=4_096, description="Fixed hash-key ranges; never lower it")
-    start: Literal["TRIM_HORIZON", "LATEST"] | str = Field(
+    start: str = Field(
         "TRIM_HORIZON",
         pattern=r"^(TRIM_HORIZON|LATEST|\d{4}-\d\d-\d\dT\S+)$",
         description="Where a feed's first start begins: TRIM_HORIZON, LATEST or an ISO time",
@@ -105,6 +106,24 @@ def aws_endpoint(service: str) -> str | None:
     return os.environ.get(f"AWS_ENDPOINT_URL_{service.upper()}") or os.environ.get(
         "AWS_ENDPOINT_URL"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class AwsCredentials:
+    """Credentials for readers that no AWS SDK serves (DuckDB); secrets stay out of any repr."""
+
+    access_key_id: str
+    secret_access_key: SecretStr
+    session_token: SecretStr | None = None
+
+
+def aws_credentials() -> AwsCredentials | None:
+    """The credentials that the environment holds, under the names of the AWS SDKs."""
+    key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if not key or not secret:
+        return None
+    token = os.environ.get("AWS_SESSION_TOKEN")
+    return AwsCredentials(key, SecretStr(secret), SecretStr(token) if token else None)
 
 
 def set_aws_environment(values: dict[str, str]) -> None:

@@ -66,7 +66,7 @@ def parquet_source(
     if not addresses:
         columns = [f"NULL::{duckdb_type(f.type)} AS {_name(f.name)}" for f in schema]
         extra = [*columns, "NULL::VARCHAR AS filename"] if with_address else columns
-        return f"(SELECT {', '.join(extra)} WHERE false)"  # noqa: S608 - our own schema
+        return f"(SELECT {', '.join(extra)} WHERE false)"
     files = ", ".join(_text(file_path(address)) for address in addresses)
     address = ", filename = true" if with_address else ""
     if any(pa.types.is_nested(field.type) for field in schema):
@@ -82,7 +82,9 @@ def parquet_source(
 def duckdb_type(kind: pa.DataType) -> str:
     """The DuckDB type that a column is read as."""
     if pa.types.is_decimal(kind):
-        return "DECIMAL(28,8)" if kind.precision <= 18 else f"DECIMAL({kind.precision},{kind.scale})"
+        return (
+            "DECIMAL(28,8)" if kind.precision <= 18 else f"DECIMAL({kind.precision},{kind.scale})"
+        )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"{duckdb_type(kind.value_type)}[]"
     try:
@@ -123,7 +125,11 @@ def _secret(
         options["session_token"] = credentials.session_token.get_secret_value()
     if endpoint:
         parts = urlsplit(endpoint)
-        options |= {"endpoint": parts.netloc, "url_style": "path", "use_ssl": parts.scheme != "http"}
+        options |= {
+            "endpoint": parts.netloc,
+            "url_style": "path",
+            "use_ssl": parts.scheme != "http",
+        }
     settings = ", ".join(f"{name} ${name}" for name in options)
     return f"CREATE SECRET lake (TYPE s3, {settings})", options
 

@@ -1,0 +1,255 @@
+"""SQL over the lake: DuckDB views of one Iceberg snapshot per table, fresh at every call.
+
+A view reads exactly the data files of the snapshot that was current when it was made, so a
+compaction or a commit meanwhile is never half-seen. `trades_current`, `trades_asof(t)` and
+`bars_1m_current` resolve corrections and revisions; `quarantine`, `ledger_slices`,
+`ledger_commits` and `gaps` show what the ledger knows.
+
+Guarantees: `run_query` only reads; rows that were committed before the call are in its answer.
+Not here: proof that the rows are right (`prove`), printing (`cli`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from stream.errors import ConfigError, PipelineError, StoreUnavailableError
+from stream.lake.catalog import LakeTable
+from stream.lake.connect import Lake, connect_lake
+from stream.lake.ledger import HEAD, Entry, open_ledger
+from stream.lake.sql import connect_sql, file_path, parquet_source
+from stream.ledger_tables import commit_rows, gap_rows, slice_rows
+from stream.quarantine import QUARANTINE_SCHEMA
+from stream.settings import Settings
+
+LEDGER_VIEWS = ("ledger_slices", "ledger_commits", "gaps", "quarantine")
+
+LATEST_TRADE = """
+  QUALIFY row_number() OVER (
+    PARTITION BY venue, symbol, trade_id
+    ORDER BY known_at_ns DESC, CASE kind WHEN 'cancel' THEN 2 WHEN 'correct' THEN 1 ELSE 0 END DESC,
+             ts_event_ns DESC, price DESC, size DESC) = 1
+"""
+"""One version per trade, the latest known: the same rule as `bars.FROM_TRADES`."""
+
+DERIVED = {
+    "trades": (
+        f"""
+        CREATE VIEW silver.trades_current AS
+        SELECT * FROM (SELECT * FROM silver.trades {LATEST_TRADE}) WHERE kind <> 'cancel'
+        """,
+        f"""
+        CREATE MACRO trades_asof(t) AS TABLE
+        SELECT * FROM (SELECT * FROM silver.trades WHERE known_at_ns <= t {LATEST_TRADE})
+        WHERE kind <> 'cancel'
+        """,
+        "CREATE VIEW trades_current AS FROM silver.trades_current",
+    ),
+    "bars_1m": (
+        """
+        CREATE VIEW silver.bars_1m_current AS SELECT * FROM silver.bars_1m
+        QUALIFY row_number() OVER (
+          PARTITION BY venue, symbol, ts_event_ns ORDER BY revision DESC) = 1
+        """,
+        "CREATE VIEW bars_1m_current AS FROM silver.bars_1m_current",
+    ),
+}
+
+
+def connect(settings: Settings, feeds: Sequence[str] | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with every view, over the snapshots of now.
+
+    Args: feeds: only their tables (`bars_1m` belongs to `trades`); None for all that exist.
+    The caller closes it; a new call sees newer rows.
+
+    Raises: ConfigError (no lake yet, no credentials), StoreUnavailableError.
+    """
+    wanted = None if feeds is None else {*feeds, *(["bars_1m"] if "trades" in feeds else [])}
+    lake, names = _open_lake(settings)
+    with _explained(_view_names(names)):
+        return _connect(
+            settings, lake, names, lambda name: wanted is None or name in {*wanted, *LEDGER_VIEWS}
+        )
+
+
+def run_query(settings: Settings, sql: str) -> pa.Table:
+    """The answer to one SELECT-like statement.
+
+    Raises: ConfigError for SQL that is wrong, writes, or names a table that does not exist;
+    StoreUnavailableError when files cannot be read.
+    """
+    check_reads_only(sql)
+    lake, names = _open_lake(settings)
+    with (
+        _explained(_view_names(names)),
+        closing(_connect(settings, lake, names, _mentioned_in(sql))) as connection,
+    ):
+        return connection.execute(sql).to_arrow_table()
+
+
+def check_reads_only(sql: str) -> None:
+    """Refuse what is not one reading statement. Raises: ConfigError."""
+    try:
+        statements = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise ConfigError(_one_line(error)) from None
+    if len(statements) != 1:
+        raise ConfigError(f"expected one SQL statement, found {len(statements)}")
+    kind = statements[0].type
+    if kind == duckdb.StatementType.EXPLAIN:
+        check_reads_only(_EXPLAIN.sub("", sql, count=1))
+    elif kind != duckdb.StatementType.SELECT:
+        raise ConfigError(
+            f"{kind.name} is refused: `headrace query` only reads (SELECT, WITH, FROM, DESCRIBE, "
+            "SHOW, SUMMARIZE, EXPLAIN). Rows enter Silver through `headrace run` alone."
+        )
+
+
+_EXPLAIN = re.compile(
+    r"^(?:\s|--[^\n]*\n|/\*.*?\*/)*explain\s+(analyze\s+)?(\([^)]*\)\s*)?", re.I | re.S
+)
+
+
+def _mentioned_in(sql: str) -> Callable[[str], bool]:
+    """Which views a statement needs: planning a table or reading a ledger that nobody asks for
+    would cost more than most queries.
+    """
+    text = sql.lower()
+    if re.search(r"\b(show|information_schema|duckdb_\w+|pg_\w+)\b", text):
+        return lambda _: True
+    return lambda name: name in text
+
+
+def _open_lake(settings: Settings) -> tuple[Lake, list[str]]:
+    """The lake and the names of its tables. Raises: ConfigError if it has none."""
+    lake = connect_lake(settings)
+    names = lake.catalog.names()
+    if not names:
+        raise ConfigError(
+            f"the lake {settings.lake} has no tables yet: start a feed with `headrace run FEED`, "
+            "or see it all with `headrace demo`."
+        )
+    return lake, names
+
+
+def _view_names(names: Sequence[str]) -> list[str]:
+    derived = {"trades": ["trades_current", "trades_asof(ns)"], "bars_1m": ["bars_1m_current"]}
+    return sorted([*names, *(d for name in names for d in derived.get(name, [])), *LEDGER_VIEWS])
+
+
+def _connect(
+    settings: Settings, lake: Lake, names: Sequence[str], is_wanted: Callable[[str], bool]
+) -> duckdb.DuckDBPyConnection:
+    """A connection with the wanted views."""
+    connection = connect_sql(settings.lake, settings.region)
+    try:
+        connection.execute("CREATE SCHEMA silver")
+        for name in names:
+            if is_wanted(name):
+                _add_table(connection, lake.catalog.open(name))
+        if any(is_wanted(name) for name in LEDGER_VIEWS):
+            _add_ledger(connection, lake, names)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _add_table(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> None:
+    """A table's view, and the views that resolve its corrections."""
+    source = parquet_source([address for address, _ in table.data_files()], table.arrow_schema)
+    connection.execute(f"CREATE VIEW silver.{table.name} AS SELECT * FROM {source}")
+    connection.execute(f"CREATE VIEW {table.name} AS FROM silver.{table.name}")
+    for statement in DERIVED.get(table.name, ()):
+        connection.execute(statement)
+
+
+def _add_ledger(connection: duckdb.DuckDBPyConnection, lake: Lake, names: Sequence[str]) -> None:
+    entries = [entry for name in names for entry in _entries(lake, name)]
+    connection.register("ledger_slices", slice_rows(entries))
+    connection.register("ledger_commits", commit_rows(entries))
+    connection.register("gaps", gap_rows(entries))
+    _add_quarantine(connection, lake, entries)
+
+
+def _entries(lake: Lake, name: str) -> list[Entry]:
+    table = lake.catalog.open(name)
+    if HEAD not in table.properties:
+        return []
+    return open_ledger(name, table, lake.store).entries()
+
+
+def _add_quarantine(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, entries: Sequence[Entry]
+) -> None:
+    """Rejected messages that no redrive has landed."""
+    objects = [(e.feed, s.quarantine.path) for e in entries for s in e.slices if s.quarantine]
+    landed = [(r.quarantine, *key) for e in entries for r in e.redriven for key in r.keys]
+    if not objects:
+        fields = [
+            pa.field("feed", pa.string()),
+            *QUARANTINE_SCHEMA,
+            pa.field("object", pa.string()),
+        ]
+        connection.register("quarantine", pa.schema(fields).empty_table())
+        return
+    paths = [file_path(lake.store.uri(path)) for _, path in objects]
+    connection.register(
+        "quarantine_objects",
+        pa.table(
+            {
+                "feed": [feed for feed, _ in objects],
+                "object": [path for _, path in objects],
+                "filename": paths,
+            }
+        ),
+    )
+    connection.register(
+        "redriven_messages",
+        pa.table(
+            {
+                "object": pa.array([path for path, _, _ in landed], pa.string()),
+                "record_no": pa.array([record for _, record, _ in landed], pa.int32()),
+                "line_no": pa.array([line for _, _, line in landed], pa.int32()),
+            }
+        ),
+    )
+    files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    connection.execute(
+        f"""
+        CREATE VIEW quarantine AS
+        SELECT o.feed, q.* EXCLUDE (filename), o.object
+        FROM read_parquet([{files}], filename = true) q
+        JOIN quarantine_objects o USING (filename)
+        ANTI JOIN redriven_messages USING (object, record_no, line_no)
+        """
+    )
+
+
+@contextmanager
+def _explained(names: Sequence[str]) -> Iterator[None]:
+    """Turn DuckDB's errors into one line that says what to do."""
+    try:
+        yield
+    except duckdb.CatalogException as error:
+        raise ConfigError(f"{_one_line(error)} What exists: {', '.join(names)}.") from None
+    except (duckdb.IOException, duckdb.HTTPException) as error:
+        raise StoreUnavailableError(
+            f"cannot read the lake: {_one_line(error)} Ask again; if it stays, `headrace prove` "
+            "names a file that is gone."
+        ) from None
+    except PipelineError:
+        raise
+    except duckdb.Error as error:
+        raise ConfigError(_one_line(error)) from None
+
+
+def _one_line(error: Exception) -> str:
+    """The first lines of a DuckDB message, without the picture of the query."""
+    lines = str(error).split("\n\nLINE")[0].splitlines()
+    return " ".join(line.strip() for line in lines if line.strip())
