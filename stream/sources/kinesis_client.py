@@ -14,7 +14,11 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,  # noqa: A004 (botocore's, not the builtin)
+    CredentialRetrievalError,
     HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
@@ -45,6 +49,15 @@ _DENIED = {
     "UnrecognizedClientException",
 }
 _SERVER_FAULT = 500
+NO_ANSWER = (
+    ConnectionError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    ResponseParserError,
+)
+"""What botocore raises when the network, a proxy or the credentials' endpoint is at fault."""
 
 
 def make_client(region: str, connections: int = 64, read_timeout_seconds: float = 15.0) -> Any:
@@ -77,9 +90,10 @@ def call(client: Any, operation: str, stream: str, **parameters: Any) -> dict[st
             f"Kinesis {operation} on stream {stream}: {error}. Start the local platform with "
             "`headrace up`, or set AWS credentials and HEADRACE_AWS=account."
         ) from error
-    except (HTTPClientError, ResponseParserError) as error:
+    except NO_ANSWER as error:
         raise StoreUnavailableError(
-            f"Kinesis did not answer {operation} on stream {stream}: {error}"
+            f"Kinesis did not answer {operation} on stream {stream}: {error}. Locally: is "
+            "`headrace up` running?"
         ) from error
     except BotoCoreError as error:
         raise ConfigError(f"Kinesis {operation} on stream {stream}: {error}") from error

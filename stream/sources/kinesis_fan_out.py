@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-from botocore.exceptions import EventStreamError, HTTPClientError
+from botocore.exceptions import EventStreamError
+from urllib3.exceptions import HTTPError
 
 from stream.errors import ConfigError, StoreUnavailableError
 from stream.slices import empty_records
 from stream.sources import ReadResult, Start
 from stream.sources.kinesis import KinesisReader, starting_position
-from stream.sources.kinesis_client import call, translate
+from stream.sources.kinesis_client import NO_ANSWER, call, translate
 from stream.sources.kinesis_parser import build_records
 
 
@@ -50,7 +51,7 @@ class FanOutReader(KinesisReader):
         except EventStreamError as error:
             self._open.pop(shard, None)
             raise translate(error, "SubscribeToShard", self._stream) from error
-        except HTTPClientError as error:
+        except (*NO_ANSWER, HTTPError) as error:  # the stream below is urllib3's own
             self._open.pop(shard, None)
             raise StoreUnavailableError(f"subscription to {shard} broke off: {error}") from error
         if event is None:  # five minutes are over: the same cursor subscribes again
