@@ -26,9 +26,6 @@ from botocore.parsers import JSONParser, ResponseParserFactory
 from stream.slices import RECORD_SCHEMA
 from stream.sources.aggregation import AGGREGATED, split_aggregated
 
-_AGGREGATED_BASE64 = b'"84maw'
-"""How the data of an aggregated record begins on the wire: one search spares a look at each."""
-
 
 class GetRecordsParser(JSONParser):
     """botocore's JSON parser, except that GetRecords answers hold a `RecordBatch`."""
@@ -61,7 +58,6 @@ def parse_get_records(body: bytes) -> dict[str, Any]:
         # Streams that distribute records by themselves may send no key.
         [r.get("PartitionKey") for r in raw],
         [r["ApproximateArrivalTimestamp"] for r in raw],
-        may_be_aggregated=_AGGREGATED_BASE64 in body,
     )
     return {
         "Records": records,
@@ -75,13 +71,11 @@ def build_records(
     sequence_numbers: list[str],
     partition_keys: list[str | None],
     arrivals_seconds: list[float],
-    *,
-    may_be_aggregated: bool = True,
 ) -> pa.RecordBatch:
     """Columns to a batch. Arrival times keep microseconds, the same by every way of reading."""
     arrival_ns = np.rint(np.array(arrivals_seconds, np.float64) * 1e6).astype(np.int64) * 1000
     sub_sequence = np.zeros(len(payloads), np.int32)
-    if may_be_aggregated and any(payload.startswith(AGGREGATED) for payload in payloads):
+    if any(payload.startswith(AGGREGATED) for payload in payloads):
         users = _split_aggregated(payloads, partition_keys)
         rows = [row for _, _, row, _ in users]
         payloads = [data for data, _, _, _ in users]
