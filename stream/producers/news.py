@@ -143,6 +143,8 @@ class NewsSource:
         for page in range(1 if is_first else self._rule.max_pages):
             answer = await self._get(client, page)
             if answer is None:
+                if page:
+                    raise StoreUnavailableError(f"HTTP 304 for page {page}, which nobody asked for")
                 self.stats.not_modified += 1
                 return []
             if page == 0:

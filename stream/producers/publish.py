@@ -26,6 +26,9 @@ from stream.producers.spool import Spool
 log = logging.getLogger(__name__)
 
 
+WARN_SECONDS = 10.0
+
+
 class Sender(Protocol):
     """One call that stores records. `kinesis.KinesisSender` is the real one."""
 
@@ -107,6 +110,7 @@ class Publisher:
         self._is_draining = False  # what is in memory came from the spool and is still there
         self._is_spooling = spool is not None and not spool.is_empty
         self._good_at = clock.monotonic()
+        self._warn_at = self._good_at
         self._wake = asyncio.Event()
         self._moved = asyncio.Event()
         self._fatal: PipelineError | None = None
@@ -280,7 +284,7 @@ class Publisher:
             codes = await self._sender.send(batch)
         except RetryableError as error:
             self.receipt.failed_calls += 1
-            log.warning("publish: call with %d records failed, will retry: %s", len(batch), error)
+            self._warn(batch, error)
             code = "throttled" if isinstance(error, ThrottledError) else "call failed"
             codes = [code] * len(batch)
         except PipelineError as error:
@@ -290,6 +294,13 @@ class Publisher:
             self._settle(batch, ["stopped"] * len(batch))
             raise
         self._settle(batch, codes)
+
+    def _warn(self, batch: list[Pack], error: RetryableError) -> None:
+        """One line per `WARN_SECONDS`: a stream away for an hour must not fill the log."""
+        now = self._clock.monotonic()
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_SECONDS
+            log.warning("publish: %d records failed, will try again: %s", len(batch), error)
 
     def _finish_call(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)

@@ -55,6 +55,7 @@ def _kraken(value: dict[str, Any]) -> tuple[object, object]:
 
 _READERS: tuple[tuple[str, Callable[[dict[str, Any]], tuple[object, object]]], ...] = (
     ("venue", lambda value: (value["venue"], value.get("symbol"))),
+    ("stream", lambda value: ("binance", value["data"].get("s") if _is_dict(value) else None)),
     ("product_id", lambda value: ("coinbase", value["product_id"])),
     ("channel", _kraken),
     ("s", lambda value: ("binance", value["s"])),
@@ -66,6 +67,10 @@ _READERS: tuple[tuple[str, Callable[[dict[str, Any]], tuple[object, object]]], .
     ("guid", lambda value: ("rss", value["guid"] or value.get("link"))),
 )
 """The first field that is there says whose message it is."""
+
+
+def _is_dict(value: dict[str, Any]) -> bool:
+    return isinstance(value.get("data"), dict)
 
 
 def _text(venue: object, symbol: object) -> tuple[str, str] | None:

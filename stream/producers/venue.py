@@ -91,6 +91,7 @@ class GapDetector:
             log.warning("venue %s: ids of %s start over at %d", self._venue, product, last)
             known = None
         self._last[product] = last
+        self._low_runs.pop(product, None)
         if known is None or first <= known + 1:
             return None
         gap = Gap(self._venue, product, known + 1, first - 1, self._clock.now_ns())
@@ -112,7 +113,6 @@ class GapDetector:
         self._low_runs[product] = (ids[1], length + 1 if ids[0] == last + 1 else 1)
         if self._low_runs[product][1] < START_OVER_RUN:
             return False
-        del self._low_runs[product]
         return True
 
 

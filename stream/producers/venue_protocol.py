@@ -118,6 +118,8 @@ def _binance_subscribe(feed: str, products: Sequence[str]) -> list[dict[str, Any
 
 
 def _binance_classify(value: Any) -> Seen:
+    if "stream" in value:  # the combined endpoint wraps each message
+        value = value["data"]
     event = value.get("e")
     if event == "trade":
         return Seen("data", str(value["s"]), (int(value["t"]), int(value["t"])))
