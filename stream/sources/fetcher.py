@@ -275,10 +275,10 @@ class ShardFetcher:
             raise StopRequestedError
         if self._reader.is_push:
             return
-        now = self._clock.monotonic()
-        if now < self._next_read:
-            self._pause(self._next_read - now)
-        self._next_read = max(now, self._next_read) + 1 / self._pace.reads_per_second
+        early = self._next_read - self._clock.monotonic()
+        if early > 0:
+            self._pause(early)
+        self._next_read = self._clock.monotonic() + 1 / self._pace.reads_per_second
 
     def _pause(self, seconds: float) -> None:
         if self._stopping.wait(seconds):
