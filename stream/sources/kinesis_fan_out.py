@@ -13,6 +13,7 @@ seconds, so the last open slice of a burst may wait that long.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -27,6 +28,15 @@ from stream.sources.kinesis_client import NO_ANSWER, call, translate
 from stream.sources.kinesis_parser import build_records
 
 
+@dataclass(slots=True)
+class _Subscription:
+    """A running event stream; `cursor` is where its next event begins."""
+
+    cursor: str
+    stream: Any
+    events: Iterator[dict[str, Any]]
+
+
 class FanOutReader(KinesisReader):
     """`StreamReader` over SubscribeToShard, for a consumer that is registered already."""
 
@@ -38,31 +48,32 @@ class FanOutReader(KinesisReader):
         super().__init__(stream, region=region, connections=connections)
         self._consumer = consumer
         self._consumer_arn = ""
-        self._open: dict[str, tuple[str, Iterator[dict[str, Any]]]] = {}
+        self._open: dict[str, _Subscription] = {}
 
     def open_shard(self, shard: str, start: Start) -> str:
-        self._open.pop(shard, None)
+        self._end(shard)
         return orjson.dumps(starting_position(start, "Type", "SequenceNumber")).decode()
 
     def read(self, shard: str, cursor: str, limit: int = 10_000) -> ReadResult:  # noqa: ARG002
-        events = self._events(shard, cursor)
+        subscription = self._subscribe(shard, cursor)
         try:
-            event = next(events, None)
+            event = next(subscription.events, None)
         except EventStreamError as error:
-            self._open.pop(shard, None)
+            self._end(shard)
             raise translate(error, "SubscribeToShard", self._stream) from error
         except (*NO_ANSWER, HTTPError) as error:  # the stream below is urllib3's own
-            self._open.pop(shard, None)
+            self._end(shard)
             raise StoreUnavailableError(f"subscription to {shard} broke off: {error}") from error
         if event is None:  # five minutes are over: the same cursor subscribes again
-            self._open.pop(shard, None)
+            self._end(shard)
             return ReadResult(empty_records(), cursor, behind_ms=1)
-        return self._answer(shard, events, event["SubscribeToShardEvent"])
+        return self._answer(shard, subscription, event["SubscribeToShardEvent"])
 
-    def _events(self, shard: str, cursor: str) -> Iterator[dict[str, Any]]:
-        at, events = self._open.get(shard, ("", iter(())))
-        if at == cursor:
-            return events
+    def _subscribe(self, shard: str, cursor: str) -> _Subscription:
+        found = self._open.get(shard)
+        if found is not None and found.cursor == cursor:
+            return found
+        self._end(shard)
         answer = call(
             self._client,
             "SubscribeToShard",
@@ -71,13 +82,15 @@ class FanOutReader(KinesisReader):
             ShardId=shard,
             StartingPosition=orjson.loads(cursor),
         )
-        events = iter(answer["EventStream"])
-        self._open[shard] = (cursor, events)
-        return events
+        stream = answer["EventStream"]
+        self._open[shard] = _Subscription(cursor, stream, iter(stream))
+        return self._open[shard]
 
-    def _answer(
-        self, shard: str, events: Iterator[dict[str, Any]], event: dict[str, Any]
-    ) -> ReadResult:
+    def _end(self, shard: str) -> None:
+        if (found := self._open.pop(shard, None)) is not None:
+            found.stream.close()
+
+    def _answer(self, shard: str, subscription: _Subscription, event: dict[str, Any]) -> ReadResult:
         raw = event["Records"]
         records = build_records(
             [bytes(r["Data"]) for r in raw],
@@ -85,14 +98,13 @@ class FanOutReader(KinesisReader):
             [r.get("PartitionKey") for r in raw],
             [r["ApproximateArrivalTimestamp"] for r in raw],
         )
-        cursor = None
-        if last := event.get("ContinuationSequenceNumber"):
-            after = starting_position(Start("AFTER", last), "Type", "SequenceNumber")
-            cursor = orjson.dumps(after).decode()
-            self._open[shard] = (cursor, events)
-        else:
-            self._open.pop(shard, None)
-        return ReadResult(records, cursor, event["MillisBehindLatest"])
+        last = event.get("ContinuationSequenceNumber")
+        if last is None:
+            self._end(shard)
+            return ReadResult(records, None, event["MillisBehindLatest"])
+        after = starting_position(Start("AFTER", last), "Type", "SequenceNumber")
+        subscription.cursor = orjson.dumps(after).decode()
+        return ReadResult(records, subscription.cursor, event["MillisBehindLatest"])
 
     def _find_consumer(self) -> str:
         if not self._consumer_arn:
