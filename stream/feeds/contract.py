@@ -19,6 +19,36 @@ PRICE = pa.decimal128(18, 8)
 INT64 in Parquet. A value with more decimals is rejected (`too_many_decimals`), never rounded."""
 
 
+REASONS: Mapping[str, str] = {
+    "empty_payload": "the Kinesis record holds no message",
+    "line_too_long": "the message is longer than the contract's max_line_bytes",
+    "invalid_utf8": "the message is not UTF-8",
+    "malformed_json": "the message is not one JSON value",
+    "nesting_too_deep": "objects and lists are nested deeper than any supported message",
+    "duplicate_key": "an object names a key twice: which value is meant is unknowable",
+    "unknown_shape": "valid JSON, but none of the feed's shapes and no ignored message",
+    "missing_field": "a required value is absent or null",
+    "wrong_type": "a value has another JSON type than the shape says (a number as a string)",
+    "not_a_number": "NaN, Infinity or text where digits are expected",
+    "too_many_decimals": "more decimals than the column keeps; never rounded",
+    "out_of_range": "a number that the column cannot hold",
+    "bad_time": "a time that does not exist, has no zone where one is due, or is out of range",
+    "bad_value": "a value outside its enumeration, or empty text",
+    "unknown_venue": "no venue that the feed knows",
+    "non_positive_price": "a price that is zero or negative",
+    "non_positive_size": "a size that is zero or negative",
+    "event_time_in_future": "the event lies further after its arrival than the contract tolerates",
+}
+"""Every reason code of a rejected message. Stable: quarantine rows and `redrive` name them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """As a field's default: take the value of another column of the row."""
+
+    column: str
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One typed column of a feed's Silver table.
@@ -58,7 +88,10 @@ class RejectLimit:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A validity rule over decoded columns: `is_bad(rows)` gives a boolean mask (null = good)."""
+    """A validity rule over decoded columns: `is_bad(rows)` gives a boolean mask (null = good).
+
+    `rows` holds the contract's columns and `ts_arrival_ns`.
+    """
 
     reason: str
     doc: str
@@ -72,7 +105,8 @@ class Field:
     `path` is relative to the shape's row ("price", "data.time"; list items by number: "0").
     Alternatives are not tried: one shape, one path. `kind` names a value kind of `values.KINDS`.
     `options` is what that kind needs (the mapping of an `enum`, the value of a `const`).
-    `default` fills in when the path is absent or null; without it, absence is `missing_field`.
+    `default` fills in when the path is absent or null: a stored value, or `Same(column)`.
+    Without it absence is null if `optional`, else `missing_field`.
     """
 
     path: str

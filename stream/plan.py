@@ -1,0 +1,62 @@
+"""A contract made ready for decoding: its grammar, its constants and what was learned of its data.
+
+Made once per contract object and kept; templates are added as data shows them (bounded), and are
+never part of a result: without any, decoding gives the same rows, slower.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from stream.feeds.contract import Contract
+from stream.message import Grammar, build_grammar
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Every text that a contract may put into a row without finding it there, in one blob."""
+
+    blob: bytes
+    places: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What decoding needs to know of a contract."""
+
+    contract: Contract
+    grammar: Grammar
+    constants: Constants
+
+
+_LOCK = threading.Lock()
+_PLANS: dict[str, Plan] = {}
+
+
+def plan_of(contract: Contract) -> Plan:
+    """The plan of a contract object; another contract under the same name gets another plan."""
+    plan = _PLANS.get(contract.feed)
+    if plan is not None and plan.contract is contract:
+        return plan
+    grammar = build_grammar(contract)
+    plan = Plan(contract, grammar, _constants(grammar))
+    with _LOCK:
+        _PLANS[contract.feed] = plan
+    return plan
+
+
+def _constants(grammar: Grammar) -> Constants:
+    texts: dict[str, None] = {}
+    for layout in grammar.layouts:
+        for reader in layout.readers:
+            values = reader.options.get("values", {})
+            for text in (*values.values(), reader.options.get("value"), reader.default):
+                if isinstance(text, str):
+                    texts[text] = None
+    places, blob = {}, b""
+    for text in texts:
+        encoded = text.encode()
+        places[text] = (len(blob), len(encoded))
+        blob += encoded
+    return Constants(blob, places)
