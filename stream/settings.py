@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         "embedded",
         description="embedded: the emulator that `headrace up` starts; account: real AWS",
     )
+    emulator: str = Field(
+        "roto",
+        pattern=r"^(roto|http://\S+)$",
+        description="roto: the embedded AWS; http://host:port: an emulator that you run yourself",
+    )
     shards: int = Field(2, ge=1, le=1_000, description="Shards of a stream that headrace creates")
 
     lanes: int = Field(64, ge=1, le=4_096, description="Fixed hash-key ranges; never lower it")
@@ -74,6 +79,7 @@ class Settings(BaseSettings):
     )
     fmp_api_key: SecretStr | None = Field(None, description="Financial Modeling Prep API key")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines for people or JSON")
 
     @property
     def slice_rule(self) -> SliceRule:
@@ -124,6 +130,18 @@ def aws_credentials() -> AwsCredentials | None:
         return None
     token = os.environ.get("AWS_SESSION_TOKEN")
     return AwsCredentials(key, SecretStr(secret), SecretStr(token) if token else None)
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """The environment that gives a child process exactly these settings."""
+    values = {
+        f"HEADRACE_{name.upper()}": str(
+            value.get_secret_value() if isinstance(value, SecretStr) else value
+        )
+        for name, value in settings
+        if value is not None
+    }
+    return {**os.environ, **values, "HEADRACE_HOME": str(settings.home.absolute())}
 
 
 def set_aws_environment(values: dict[str, str]) -> None:

@@ -1,0 +1,38 @@
+"""What most verbs need first: settings, logging, a valid feed name, the platform's endpoints."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from stream.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
+
+
+def open_settings(*, needs_platform: bool = False, **overrides: object) -> Settings:
+    """Load settings, set up logging, and reach AWS if the verb needs it. Raises: ConfigError."""
+    from stream.settings import load_settings
+    from stream.telemetry import set_up_logging
+
+    settings = load_settings(**overrides)
+    set_up_logging(settings.log_level, settings.log_format)
+    if needs_platform:
+        from stream.local.platform import connect
+
+        connect(settings)
+    return settings
+
+
+def check_feeds(names: tuple[str, ...] | list[str]) -> list[str]:
+    """The feeds that were named, or all of them. Raises: ConfigError with the nearest name."""
+    from stream.feeds import load_feeds
+
+    known = list(load_feeds())
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"no feed {name!r}; feeds are: {', '.join(known)}.{hint}")
+    return list(names) or known

@@ -1,0 +1,89 @@
+"""What the command line says when something goes wrong, and with which exit code.
+
+    2    usage: wrong argument, wrong setting (ConfigError)
+    1    failed: every other error
+    130  interrupted; 141 the reader of our output went away. Both are silent
+
+Tracebacks are for developers: `HEADRACE_LOG_LEVEL=DEBUG` shows them.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from stream.errors import ConfigError, PipelineError
+
+OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+
+DISK_ADVICE = {
+    errno.ENOSPC: "the disk is full; free space and start again, nothing committed is lost",
+    errno.EDQUOT: "the disk quota is used up; free space and start again",
+    errno.EROFS: "the folder is read-only; choose another HEADRACE_HOME",
+    errno.EACCES: "permission denied; choose another HEADRACE_HOME or change its owner",
+}
+
+
+def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
+    """Run a command and turn whatever it raises into a message and an exit code."""
+    try:
+        code = command.main(arguments, prog_name="headrace", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit_request:
+        return exit_request.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        _drop_output()
+        return BROKEN_PIPE
+    except PipelineError as error:
+        return report(error)
+    except OSError as error:
+        return report(error)
+    except Exception as error:  # noqa: BLE001 - the last frame: shown, and the exit code says it
+        return report(error)
+    return code if isinstance(code, int) else OK
+
+
+def report(error: BaseException) -> int:
+    """Print an error to stderr; returns the exit code that belongs to it."""
+    click.secho(f"headrace: {describe(error)}", err=True, fg="red" if _is_terminal() else None)
+    if logging.getLogger().isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    return USAGE if isinstance(error, ConfigError) else FAILED
+
+
+def describe(error: BaseException) -> str:
+    """One block for a person: what happened and what to do.
+
+    >>> describe(ConfigError("no feed 'x'; feeds are: news"))
+    "no feed 'x'; feeds are: news"
+    """
+    if isinstance(error, PipelineError):
+        return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno in DISK_ADVICE:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{DISK_ADVICE[error.errno]}"
+    first_line = str(error).strip().partition("\n")[0]
+    return (
+        f"unexpected {type(error).__name__}: {first_line}\n"
+        "This is a defect of headrace. HEADRACE_LOG_LEVEL=DEBUG shows where it happened."
+    )
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
+def _drop_output() -> None:
+    # Python flushes stdout once more at exit and would complain about the closed pipe there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

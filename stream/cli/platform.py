@@ -1,0 +1,137 @@
+"""`up`, `down`, `status`: the local platform as a long-running thing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from stream.cli.context import check_feeds, open_settings
+from stream.cli.output import json_option, print_json, print_table
+
+if TYPE_CHECKING:
+    from stream.local.state import PlatformState
+    from stream.settings import Settings
+
+
+@click.command()
+@click.argument("feeds", nargs=-1)
+@click.option("--foreground", is_flag=True, help="Stay in this terminal until interrupted.")
+@json_option
+def up(feeds: tuple[str, ...], foreground: bool, as_json: bool) -> None:
+    """Start the local platform: an embedded AWS and one dataflow per feed.
+
+    It keeps running in the background, restarts what dies, and keeps its data under
+    HEADRACE_HOME (default .headrace). Starting it twice does no harm.
+
+    \b
+    Examples:
+      headrace up                     all feeds
+      headrace up trades news         only these
+      HEADRACE_EMULATOR=http://127.0.0.1:4566 headrace up
+    """
+    from stream.local import platform
+
+    settings = open_settings()
+    names = check_feeds(feeds)
+    if foreground:
+        platform.run_supervisor(settings, names)
+        return
+    result = platform.up(settings, names)
+    if as_json:
+        print_json({"was_running": result.was_running, **_as_dict(settings, result.state)})
+        return
+    running = [p.name for p in result.state.processes if p.name != "aws"]
+    verb = "is already running" if result.was_running else "runs"
+    click.echo(
+        f"headrace {verb}: {', '.join(running) or 'no feed'}; AWS at {result.state.endpoint}"
+    )
+    click.echo("Next: headrace produce trades --seconds 10; headrace status; headrace down")
+
+
+@click.command()
+@json_option
+def down(as_json: bool) -> None:
+    """Stop the local platform. Its data stays; `headrace up` continues where it ended.
+
+    \b
+    Examples:
+      headrace down
+      headrace down && rm -r .headrace      forget everything
+    """
+    from stream.local import platform
+
+    was_running = platform.down(open_settings())
+    if as_json:
+        print_json({"was_running": was_running})
+    else:
+        click.echo("headrace is down" if was_running else "headrace was not running")
+
+
+@click.command()
+@json_option
+def status(as_json: bool) -> int:
+    """What runs, since when, how often it was restarted, and how far behind it is.
+
+    Exit code 0 if everything runs, 1 if not.
+
+    \b
+    Examples:
+      headrace status
+      headrace status --json | jq '.processes[] | select(.state != "running")'
+    """
+    from stream.local.state import read_state
+
+    settings = open_settings()
+    state = read_state(settings.home.absolute())
+    report = _as_dict(settings, state)
+    if as_json:
+        print_json(report)
+    else:
+        _print_status(state, report)
+    is_well = state.phase == "running" and all(p.state == "running" for p in state.processes)
+    return 0 if is_well else 1
+
+
+def _as_dict(settings: Settings, state: PlatformState) -> dict[str, Any]:
+    """The state plus what each dataflow's heartbeat says."""
+    from dataclasses import asdict
+
+    from stream.heartbeat import read_pulse
+
+    pulses = {}
+    for process in state.processes:
+        pulse = read_pulse(settings.home.absolute(), process.name)
+        if pulse and process.state == "running":
+            pulses[process.name] = {**asdict(pulse), "age_seconds": pulse.age_seconds()}
+    return {**asdict(state), "home": str(settings.home.absolute()), "pulses": pulses}
+
+
+def _print_status(state: PlatformState, report: dict[str, Any]) -> None:
+    if state.phase in {"stopped", "failed"}:
+        click.echo(f"headrace is not running in {report['home']}: {state.error or 'headrace up'}")
+        return
+    click.echo(f"headrace is {state.phase} in {report['home']}; AWS at {state.endpoint}")
+    print_table([_process_row(process, report["pulses"]) for process in report["processes"]])
+    shards = [
+        {"feed": feed, **shard}
+        for feed, pulse in report["pulses"].items()
+        for shard in pulse["shards"]
+    ]
+    print_table(shards, title="shards")
+
+
+def _process_row(process: dict[str, Any], pulses: dict[str, Any]) -> dict[str, Any]:
+    from stream.clock import now_ms
+
+    tally = pulses.get(process["name"], {}).get("tally", {})
+    return {
+        "process": process["name"],
+        "state": process["state"],
+        "pid": str(process["process"]["pid"]) if process["process"] else "",
+        "seconds": (now_ms() - process["since_ms"]) // 1000,
+        "restarts": process["restarts"],
+        "commits": tally.get("commits"),
+        "silver rows": tally.get("silver_rows"),
+        "last words": process["last_line"][:200],
+    }
