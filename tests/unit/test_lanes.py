@@ -23,6 +23,7 @@ from stream.sources import HASH_SPACE, ExpiredCursorError, ReadResult
 from stream.sources.fetcher import Credit
 from stream.sources.lanes import Lanes, lane_of
 from stream.sources.memory import MemoryReader, MemoryStream
+from stream.sources.starts import parse_start
 
 FAST = {"poll_ms": 10, "grace_ms": 0, "list_shards_seconds": 0.05, "reads_per_second": 500.0}
 SMALL = SliceRule(window_ms=1_000, max_rows=10)
@@ -537,6 +538,16 @@ def test_lanes_status_counts_what_was_read(rig: Rig) -> None:
     assert (status.shard, status.records, status.last_sequence_number) == (rig.ref(), 5, "5")
     assert (status.behind_ms, status.pending_rows) == (0, 0)
     assert status.payload_bytes > 0
+
+
+@pytest.mark.parametrize("text", ["yesterday", "", "2026-13-01T00:00:00"])
+def test_parse_start_of_anything_else_says_what_is_accepted(text: str) -> None:
+    with pytest.raises(ConfigError, match="TRIM_HORIZON, LATEST nor an ISO time"):
+        parse_start(text, 0)
+
+
+def test_parse_start_takes_a_time_without_zone_as_utc() -> None:
+    assert parse_start("2026-11-23T09:30:00", 0) == parse_start("2026-11-23T10:30:00+01:00", 0)
 
 
 def test_credit_waits_only_while_something_is_used() -> None:
