@@ -7,6 +7,7 @@ knows about order, so the SDK's own are off. Errors are told apart by what helps
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -117,6 +118,8 @@ async def open_sender(
     read_seconds: float = 10.0,
 ) -> AsyncIterator[KinesisSender]:
     """A sender with its own client, closed at the end of the context."""
+    # aiohttp warns above 1 MiB; one message near Kinesis' limit is that large after base64.
+    warnings.filterwarnings("ignore", "Sending a large body directly", ResourceWarning)
     config = AioConfig(
         connect_timeout=connect_seconds,
         read_timeout=read_seconds,

@@ -1,37 +1,38 @@
-"""Run one producer: source -> pack -> publish, with progress, a clean stop and a report.
+"""Run one producer, from a request to a report: what `headrace produce` calls.
 
-`produce` is what `headrace produce` calls; `run` is the same for callers with an event loop.
-A stop flushes for a few seconds and puts the rest into the spool. Not here: what the sources are
-(`simulate`, `replay_file`, `venue`, `news`), creating the stream.
+Sources: the seeded simulator, a file of JSON lines, or live (a venue's websocket, FMP or RSS).
+Raises ConfigError for a wrong request, a missing stream or missing permission; an unreachable
+stream is no error when there is a spool. Not here: creating the stream, parsing arguments.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
 
 from stream.clock import SYSTEM_CLOCK, Clock
-from stream.errors import StoreUnavailableError
+from stream.errors import ConfigError, StoreUnavailableError
 from stream.producers.kinesis import open_sender
-from stream.producers.pack import Pack, Packer, PackRule
-from stream.producers.publish import Publisher, PublishRule, Receipt, Sender
+from stream.producers.news import NewsSource, NewsStats
+from stream.producers.news_source import FmpNews, NewsFeed, RssNews
+from stream.producers.pack import Packer, PackRule
+from stream.producers.publish import Publisher, PublishRule
+from stream.producers.pump import Batches, Figures, Progress, Pump
+from stream.producers.replay_file import replay_file, simulate
+from stream.producers.simulate import SimulationRule, Simulator, Truth
 from stream.producers.spool import Spool
+from stream.producers.venue import VenueSource, VenueStats
+from stream.producers.venue_protocol import find_venue
 
-log = logging.getLogger(__name__)
-
-Batches = AsyncIterator[list[tuple[str, bytes]]]
-"""What a source yields: (partition key, message) pairs."""
-
-MAX_MESSAGE_BYTES = 1024 * 1024 - 256
-"""Kinesis' default record limit, less the longest partition key."""
-
-STOP_FLUSH_SECONDS = 5.0
+DEFAULT_RATE = 5_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,65 +47,100 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What to publish. `rate` None: as fast as it goes (simulated event times advance at 5,000/s).
+
+    `source` "live" takes trades and quotes from `venue` and `products`, news from `rss_url` or
+    from FMP for `products`. `url` replaces the venue's or FMP's address. `state_folder` keeps the
+    cursors of news sources.
+    """
+
+    feed: str
+    source: Literal["simulate", "file", "live"] = "simulate"
+    rate: float | None = DEFAULT_RATE
+    count: int | None = None
+    seconds: float | None = None
+    seed: int = 1
+    start_ns: int | None = None
+    simulation: SimulationRule | None = None
+    path: Path | None = None
+    venue: str = "coinbase"
+    products: tuple[str, ...] = ()
+    url: str | None = None
+    rss_url: str | None = None
+    fmp_api_key: SecretStr | None = None
+    state_folder: Path = Path(".headrace/producers")
+
+
+@dataclass(frozen=True, slots=True)
 class ProduceReport:
-    """What happened. `receipt.messages` is what the stream acknowledged."""
+    """The figures of a run, and what its source can tell beside them."""
 
-    stream: str
-    seconds: float
-    read_messages: int
-    oversized_messages: int
-    receipt: Receipt
-
-    @property
-    def messages_per_second(self) -> float:
-        """Acknowledged messages per second of the whole run."""
-        return self.receipt.messages / self.seconds if self.seconds else 0.0
+    figures: Figures
+    truth: Truth | None = None
+    venue: VenueStats | None = None
+    news: NewsStats | None = None
 
 
-Progress = Callable[[ProduceReport], None]
+@dataclass(frozen=True, slots=True)
+class _Source:
+    batches: Batches
+    on_settled: Callable[[], None] | None = None
+    truth: Truth | None = None
+    venue: VenueStats | None = None
+    news: NewsStats | None = None
 
 
 def produce(
     target: Target,
-    batches: Batches,
+    request: Request,
     *,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
-    on_settled: Callable[[], None] | None = None,
-    pack_rule: PackRule | None = None,
-    publish_rule: PublishRule | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> ProduceReport:
-    """Publish a source until it ends or `stop` is set (from any thread or a signal handler).
+    """Publish until the source ends, a bound is reached, or `stop` is set (from any thread).
 
-    Raises: ConfigError (no stream, no permission, spool folder not usable).
+    `progress` is called twice a second with the figures so far, and once at the end.
     """
-    return asyncio.run(
-        run(
-            target,
-            batches,
-            stop=stop,
-            progress=progress,
-            on_settled=on_settled,
-            pack_rule=pack_rule,
-            publish_rule=publish_rule,
-            clock=clock,
-        )
-    )
+    return asyncio.run(run(target, request, stop=stop, progress=progress, clock=clock))
 
 
 async def run(
+    target: Target,
+    request: Request,
+    *,
+    stop: threading.Event | None = None,
+    progress: Progress | None = None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> ProduceReport:
+    """`produce` inside an event loop."""
+    source = _open_source(request, clock)
+    figures = await publish_batches(
+        target,
+        _at_most(source.batches, request.count),
+        stop=stop,
+        progress=progress,
+        on_settled=source.on_settled,
+        seconds=request.seconds,
+        clock=clock,
+    )
+    return ProduceReport(figures, source.truth, source.venue, source.news)
+
+
+async def publish_batches(
     target: Target,
     batches: Batches,
     *,
     stop: threading.Event | None = None,
     progress: Progress | None = None,
     on_settled: Callable[[], None] | None = None,
+    seconds: float | None = None,
     pack_rule: PackRule | None = None,
     publish_rule: PublishRule | None = None,
     clock: Clock = SYSTEM_CLOCK,
-) -> ProduceReport:
-    """`produce` inside an event loop."""
+) -> Figures:
+    """Publish any source of (partition key, message) batches."""
     spool = open_spool(target, clock)
     try:
         async with open_sender(
@@ -113,14 +149,14 @@ async def run(
             # An unreachable stream is no reason not to start: that is what the spool is for.
             with contextlib.suppress(StoreUnavailableError):
                 await sender.check()
-            publisher = Publisher(sender, rule=publish_rule, spool=spool, clock=clock)
             pump = Pump(
-                publisher,
+                Publisher(sender, rule=publish_rule, spool=spool, clock=clock),
                 Packer(pack_rule),
                 target.stream,
                 stop=stop,
                 progress=progress,
                 on_settled=on_settled,
+                seconds=seconds,
                 clock=clock,
             )
             return await pump.run(batches)
@@ -137,154 +173,61 @@ def open_spool(target: Target, clock: Clock = SYSTEM_CLOCK) -> Spool | None:
     return Spool(folder, max_bytes=target.spool_max_bytes, clock=clock)
 
 
-async def publish_messages(
-    sender: Sender, messages: Iterable[tuple[str, bytes]], rule: PackRule | None = None
-) -> Receipt:
-    """Pack and publish a finite list; for tests and benchmarks."""
-    packer = Packer(rule)
-    async with Publisher(sender) as publisher:
-        for pack in [*packer.add_many(messages, 0.0), *packer.flush()]:
-            await publisher.put(pack)
-    return publisher.receipt
+def _open_source(request: Request, clock: Clock) -> _Source:
+    if request.rate is not None and request.rate <= 0:
+        raise ConfigError(f"produce {request.feed}: rate must be > 0, found {request.rate}")
+    if request.source == "simulate":
+        return _open_simulator(request, clock)
+    if request.source == "file":
+        if request.path is None:
+            raise ConfigError(f"produce {request.feed}: name the file with --from-file")
+        return _Source(replay_file(request.path, rate=request.rate, clock=clock))
+    if request.feed == "news":
+        news = NewsSource(_news_feed(request), _cursor_file(request), clock=clock)
+        return _Source(news.batches(), on_settled=news.commit, news=news.stats)
+    live = VenueSource(
+        find_venue(request.venue), request.feed, request.products, url=request.url, clock=clock
+    )
+    return _Source(live.batches(), venue=live.stats)
 
 
-class Pump:
-    """Move messages from a source into a publisher. One use."""
-
-    def __init__(
-        self,
-        publisher: Publisher,
-        packer: Packer,
-        stream: str,
-        *,
-        stop: threading.Event | None = None,
-        progress: Progress | None = None,
-        on_settled: Callable[[], None] | None = None,
-        clock: Clock = SYSTEM_CLOCK,
-    ) -> None:
-        self._publisher = publisher
-        self._on_settled = on_settled
-        self._packer = packer
-        self._stream = stream
-        self._stop = stop or threading.Event()
-        self._progress = progress
-        self._clock = clock
-        self._begin = clock.monotonic()
-        self._shown_at = self._begin
-        self._read = 0
-        self._oversized = 0
-        self._waiting: deque[Pack] = deque()
-        self._stopped_at: float | None = None
-
-    async def run(self, batches: Batches) -> ProduceReport:
-        """Until the source ends or `stop` is set; then flush, spool the rest, report."""
-        async with self._publisher:
-            work = asyncio.create_task(self._work(batches))
-            try:
-                await self._until_done_or_stopped(work)
-                await self._flush()
-            finally:
-                await _cancel(work)
-                self._publisher.leave([*self._waiting, *self._packer.flush()])
-        report = self.report()
-        if self._progress is not None:
-            self._progress(report)
-        return report
-
-    async def _until_done_or_stopped(self, work: asyncio.Task[None]) -> None:
-        """A stopped source may be held back by a full spool: give it a little time, then leave."""
-        while not work.done() and not self._is_overdue():
-            await asyncio.wait([work], timeout=0.1)
-            self._show()
-        if work.done():
-            work.result()
-
-    async def _flush(self) -> None:
-        while not await self._publisher.flush(0.1) and not self._is_overdue():
-            self._show()
-        self._tell_settled()
-        await self._publisher.close(flush_seconds=0)
-
-    def _is_overdue(self) -> bool:
-        """Whether the stop was asked for and the time to flush is over."""
-        if not self._stop.is_set():
-            return False
-        if self._stopped_at is None:
-            self._stopped_at = self._clock.monotonic()
-        return self._clock.monotonic() - self._stopped_at >= STOP_FLUSH_SECONDS
-
-    def report(self) -> ProduceReport:
-        """The figures so far."""
-        seconds = self._clock.monotonic() - self._begin
-        receipt = self._publisher.receipt
-        return ProduceReport(self._stream, seconds, self._read, self._oversized, receipt)
-
-    async def _work(self, batches: Batches) -> None:
-        tick = max(0.005, self._packer.rule.linger_seconds / 4)
-        upcoming = asyncio.ensure_future(anext(batches, None))
-        try:
-            while not self._stop.is_set():
-                await asyncio.wait({upcoming}, timeout=tick)
-                if upcoming.done():
-                    batch = upcoming.result()
-                    if batch is None:
-                        break
-                    await self._accept(batch)
-                    upcoming = asyncio.ensure_future(anext(batches, None))
-                await self._put(self._packer.due(self._clock.monotonic()))
-                if not upcoming.done():
-                    self._tell_settled()
-                self._show()
-        finally:
-            upcoming.cancel()
-            await asyncio.wait({upcoming})
-            close = getattr(batches, "aclose", None)
-            if close is not None:
-                await close()
-        await self._put(self._packer.flush())
-
-    async def _accept(self, batch: list[tuple[str, bytes]]) -> None:
-        self._read += len(batch)
-        if max((len(message) for _, message in batch), default=0) > MAX_MESSAGE_BYTES:
-            batch = self._without_oversized(batch)
-        await self._put(self._packer.add_many(batch, self._clock.monotonic()))
-
-    def _without_oversized(self, batch: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
-        """Kinesis takes no such record, so it cannot reach Bronze: name it, loudly."""
-        for key, message in batch:
-            if len(message) > MAX_MESSAGE_BYTES:
-                self._oversized += 1
-                log.error(
-                    "publish to %s: a message of %d bytes (key %s, begins %r) is above the limit "
-                    "of %d and was NOT published",
-                    self._stream,
-                    len(message),
-                    key,
-                    message[:80],
-                    MAX_MESSAGE_BYTES,
-                )
-        return [pair for pair in batch if len(pair[1]) <= MAX_MESSAGE_BYTES]
-
-    async def _put(self, packs: list[Pack]) -> None:
-        self._waiting.extend(packs)
-        while self._waiting:
-            await self._publisher.put(self._waiting[0])
-            self._waiting.popleft()
-
-    def _tell_settled(self) -> None:
-        """A source may only move its cursor past messages that a crash cannot lose any more."""
-        held_back = len(self._packer) + len(self._waiting)
-        if self._on_settled is not None and not held_back and self._publisher.is_settled:
-            self._on_settled()
-
-    def _show(self) -> None:
-        now = self._clock.monotonic()
-        if self._progress is not None and now - self._shown_at >= 0.5:
-            self._shown_at = now
-            self._progress(self.report())
+def _open_simulator(request: Request, clock: Clock) -> _Source:
+    simulator = Simulator(
+        request.feed,
+        seed=request.seed,
+        start_ns=clock.now_ns() if request.start_ns is None else request.start_ns,
+        rate=request.rate or DEFAULT_RATE,
+        rule=request.simulation,
+    )
+    # The count is given to the simulator too: its truth counts what was taken.
+    batches = simulate(simulator, rate=request.rate, count=request.count, clock=clock)
+    return _Source(batches, truth=simulator.truth)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    if not task.done():
-        task.cancel()
-        await asyncio.wait([task])
+def _news_feed(request: Request) -> NewsFeed:
+    if request.rss_url is not None:
+        return RssNews("rss", request.rss_url)
+    if request.url is not None:
+        return FmpNews(request.fmp_api_key, request.products, url=request.url)
+    return FmpNews(request.fmp_api_key, request.products)
+
+
+def _cursor_file(request: Request) -> Path:
+    """One cursor per address and symbols; a digest, because addresses may hold tokens."""
+    what = f"{request.rss_url or request.url or 'fmp'} {','.join(sorted(request.products))}"
+    return request.state_folder / f"news-{sha256(what.encode()).hexdigest()[:16]}.json"
+
+
+async def _at_most(batches: Batches, count: int | None) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """Cut a source after `count` messages."""
+    done = 0
+    try:
+        async for batch in batches:
+            yield batch if count is None else batch[: count - done]
+            done += len(batch)
+            if count is not None and done >= count:
+                return
+    finally:
+        close = getattr(batches, "aclose", None)
+        if close is not None:
+            await close()

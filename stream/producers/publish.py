@@ -42,10 +42,14 @@ class Sender(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PublishRule:
-    """Limits of a call (Kinesis: 500 records, 5 MiB kept of its 10), of memory and of patience."""
+    """Limits of a call, of memory and of patience.
+
+    Kinesis takes 500 records and 10 MiB a call; 1 MB is a second's worth of one shard, and a larger
+    body holds up the event loop while it is encoded and signed.
+    """
 
     max_records: int = 500
-    max_call_bytes: int = 5 * 1024 * 1024
+    max_call_bytes: int = 1_000_000
     max_record_bytes: int = 200_000
     max_calls: int = 4
     max_pending_bytes: int = 16_000_000
@@ -57,7 +61,11 @@ class PublishRule:
 
 @dataclass(slots=True)
 class Receipt:
-    """What the stream acknowledged: what Bronze must hold at least."""
+    """What the stream acknowledged: what Bronze must hold at least.
+
+    At the end `unsent_messages` are lost (there was no spool or no room in it), `waiting_bytes`
+    are in the spool for the next start; `spooled_messages` ever went through it.
+    """
 
     messages: int = 0
     records: int = 0
@@ -68,6 +76,7 @@ class Receipt:
     failed_calls: int = 0
     spooled_messages: int = 0
     unsent_messages: int = 0
+    waiting_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -430,6 +439,7 @@ class Publisher:
         packs = len(self._overflow)
         if self._spool is not None:
             self._spool_overflow()
+            self.receipt.waiting_bytes = self._spool.waiting_bytes
         lost = sum(pack.messages for pack in self._overflow)
         self._overflow.clear()
         self.receipt.unsent_messages += lost

@@ -53,7 +53,6 @@ async def replay_file(
     *,
     rate: float | None = None,
     count: int | None = None,
-    seconds: float | None = None,
     buckets: int = DEFAULT_BUCKETS,
     clock: Clock = SYSTEM_CLOCK,
 ) -> AsyncIterator[list[tuple[str, bytes]]]:
@@ -68,7 +67,7 @@ async def replay_file(
                 break
         return batch
 
-    async for batch in _pace(take, rate, count, seconds, clock):
+    async for batch in _pace(take, rate, count, clock):
         yield batch
 
 
@@ -77,11 +76,10 @@ async def simulate(
     *,
     rate: float | None = None,
     count: int | None = None,
-    seconds: float | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> AsyncIterator[list[tuple[str, bytes]]]:
-    """Batches of a simulator's messages, endless unless `count` or `seconds` says otherwise."""
-    async for batch in _pace(simulator.take, rate, count, seconds, clock):
+    """Batches of a simulator's messages, endless unless `count` is given."""
+    async for batch in _pace(simulator.take, rate, count, clock):
         yield batch
 
 
@@ -89,15 +87,12 @@ async def _pace(
     take: Callable[[int], list[tuple[str, bytes]]],
     rate: float | None,
     count: int | None,
-    seconds: float | None,
     clock: Clock,
 ) -> AsyncIterator[list[tuple[str, bytes]]]:
     """Call `take` so that `rate` messages/s come out on average; a late batch is caught up."""
     begin, done = clock.monotonic(), 0
     while count is None or done < count:
         elapsed = clock.monotonic() - begin
-        if seconds is not None and elapsed >= seconds:
-            return
         size = _BATCH if rate is None else min(_BATCH, int(elapsed * rate) + 1 - done)
         if size <= 0:
             await asyncio.sleep(_PACE_SECONDS)

@@ -78,6 +78,11 @@ class Spool:
         """Bytes on disk."""
         return sum(self._sizes.values())
 
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes not yet acknowledged."""
+        return self.size_bytes - self._head[1]
+
     def append(self, pack: Pack) -> bool:
         """Write one pack; False if there is no room (said once per episode in an error line)."""
         frame = _encode(pack)

@@ -111,9 +111,7 @@ class GapDetector:
         """One wild id must not blind us: ids below it that go on counting are the new truth."""
         last, length = self._low_runs.get(product, (ids[0] - 1, 0))
         self._low_runs[product] = (ids[1], length + 1 if ids[0] == last + 1 else 1)
-        if self._low_runs[product][1] < START_OVER_RUN:
-            return False
-        return True
+        return self._low_runs[product][1] >= START_OVER_RUN
 
 
 class VenueSource:

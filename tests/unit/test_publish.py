@@ -38,7 +38,7 @@ class FakeStream:
         assert len(set(keys)) == len(keys), "two records of one key in a call"
         assert not self.in_flight & set(keys), "two records of one key in flight"
         assert len(packs) <= 500
-        assert sum(pack.size for pack in packs) <= 5 * 1024 * 1024 or len(packs) == 1
+        assert sum(pack.size for pack in packs) <= 1_000_000 or len(packs) == 1
         self.in_flight |= set(keys)
         self.calls.append(list(packs))
         await asyncio.sleep(self.random.random() * 0.002)
@@ -141,8 +141,8 @@ def test_publisher_call_limits_are_kept():
     asyncio.run(publish(stream, packs_of(1_300, keys=1_300), yields=0))
     assert max(map(len, stream.calls)) == 500
     big = FakeStream()
-    asyncio.run(publish(big, packs_of(12, keys=12, size=1_000_000), yields=0))
-    assert max(map(len, big.calls)) == 5
+    asyncio.run(publish(big, packs_of(12, keys=12, size=300_000), yields=0))
+    assert max(map(len, big.calls)) == 3
 
 
 def test_publisher_full_memory_holds_the_source_back():
