@@ -125,6 +125,8 @@ def _slice_row(entry: Entry, record: SliceRecord) -> dict[str, Any]:
 
 def _commit_row(entry: Entry) -> dict[str, Any]:
     slices, redriven = entry.slices, entry.redriven
+    landed = sum(s.silver_rows for s in slices) + sum(r.silver_rows for r in redriven)
+    duplicates = sum(s.duplicates for s in slices) + sum(r.duplicates for r in redriven)
     return {
         "feed": entry.feed,
         "commit": entry.number,
@@ -133,8 +135,8 @@ def _commit_row(entry: Entry) -> dict[str, Any]:
         "slices": len(slices),
         "records": sum(s.rows for s in slices),
         "messages": sum(s.messages for s in slices),
-        "silver_rows": sum(o.silver_rows for o in (*slices, *redriven)),
-        "duplicates": sum(o.duplicates for o in (*slices, *redriven)),
+        "silver_rows": landed,
+        "duplicates": duplicates,
         "ignored": sum(sum(s.ignored.values()) for s in slices),
         "rejected": sum(sum(s.rejected.values()) for s in slices),
         "gaps": len(entry.gaps),

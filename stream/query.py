@@ -42,12 +42,12 @@ DERIVED = {
         f"""
         CREATE VIEW silver.trades_current AS
         SELECT * FROM (SELECT * FROM silver.trades {LATEST_TRADE}) WHERE kind <> 'cancel'
-        """,
+        """,  # noqa: S608 - constants of this module
         f"""
         CREATE MACRO trades_asof(t) AS TABLE
         SELECT * FROM (SELECT * FROM silver.trades WHERE known_at_ns <= t {LATEST_TRADE})
         WHERE kind <> 'cancel'
-        """,
+        """,  # noqa: S608
         "CREATE VIEW trades_current AS FROM silver.trades_current",
     ),
     "bars_1m": (
@@ -163,7 +163,7 @@ def _connect(
 def _add_table(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> None:
     """A table's view, and the views that resolve its corrections."""
     source = parquet_source([address for address, _ in table.data_files()], table.arrow_schema)
-    connection.execute(f"CREATE VIEW silver.{table.name} AS SELECT * FROM {source}")
+    connection.execute(f"CREATE VIEW silver.{table.name} AS SELECT * FROM {source}")  # noqa: S608
     connection.execute(f"CREATE VIEW {table.name} AS FROM silver.{table.name}")
     for statement in DERIVED.get(table.name, ()):
         connection.execute(statement)
@@ -227,7 +227,7 @@ def _add_quarantine(
         FROM read_parquet([{files}], filename = true) q
         JOIN quarantine_objects o USING (filename)
         ANTI JOIN redriven_messages USING (object, record_no, line_no)
-        """
+        """  # noqa: S608 - paths that the ledger names
     )
 
 

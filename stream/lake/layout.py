@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Self
 
 from stream.clock import to_utc
@@ -49,6 +49,12 @@ class BronzeKey:
             f"bronze/source={self.shard.feed}/{day_path(self.day)}/hour={self.hour:02d}/"
             f"{self.shard.stream}-{self.shard.shard}-{self.first}.parquet"
         )
+
+    @staticmethod
+    def prefix(feed: str, hour: datetime | None = None) -> str:
+        """All Bronze objects of a feed, or those of one UTC hour."""
+        root = f"bronze/source={feed}/"
+        return root if hour is None else f"{root}{day_path(hour.date())}/hour={hour.hour:02d}/"
 
     @classmethod
     def parse(cls, path: str) -> Self:

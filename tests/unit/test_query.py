@@ -62,7 +62,7 @@ def test_trades_current_adds_up_to_the_bars(small_lake: Any, trade: Any) -> None
         bars = sql.execute(f"SELECT sum(trades), sum(volume), sum(notional) FROM ({FROM_TRADES})")
         from_trades = bars.fetchone()
         current = sql.execute(
-            "SELECT count(*), sum(size), sum(price::DECIMAL(19,8) * size::DECIMAL(19,8)) FROM trades_current"
+            "SELECT count(*), sum(size), sum(price * size) FROM trades_current"
         ).fetchone()
         kept = sql.execute(
             "SELECT sum(trades), sum(volume), sum(notional) FROM bars_1m_current"
