@@ -35,6 +35,7 @@ from stream.errors import PipelineError
 from stream.slices import Slice
 
 Result = TypeVar("Result")
+Taken_contra = TypeVar("Taken_contra", contravariant=True)
 HARD_EXIT_SECONDS = 25.0
 
 
@@ -53,10 +54,10 @@ class SliceLanes(Protocol):
         ...
 
 
-class Committer(Protocol[Result]):
+class Committer(Protocol[Taken_contra]):
     """Collects what an epoch produced and commits it in one go."""
 
-    def add(self, results: Sequence[Result]) -> None: ...
+    def add(self, results: Sequence[Taken_contra]) -> None: ...
 
     def commit(self) -> None: ...
 
@@ -187,7 +188,7 @@ def run_dataflow(flow: Dataflow, *, epoch_seconds: float) -> None:
     Raises: the PipelineError that a step raised; anything else as it was raised.
     """
     try:
-        run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))
+        run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))  # type: ignore[no-untyped-call]
     except BytewaxRuntimeError as error:
         raise _cause(error) from error
 

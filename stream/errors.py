@@ -8,7 +8,7 @@
     │   ├── ThrottledError           the service asked us to slow down
     │   ├── StoreUnavailableError    the store or the stream did not answer
     │   ├── CommitConflictError      another writer committed first
-    │   └── SealedDifferentlyError   another instance cut this slice elsewhere: restart adopts its cut
+    │   └── SealedDifferentlyError   another instance cut this slice elsewhere: restart
     └── FatalError               a person is needed
         ├── PositionExpiredError     records were lost to retention
         ├── OutOfOrderError          a shard's sequence numbers went back
@@ -30,8 +30,8 @@ class ConfigError(PipelineError):
     """A setting, an argument or a missing resource makes a start pointless."""
 
 
-class RecordRejected(PipelineError):
-    """One record breaks its contract. `reason` is a stable code, `detail` says what was found."""
+class RecordRejected(PipelineError):  # noqa: N818 - a verdict on a record, as in its code
+    """One record breaks its contract. `reason` is a stable code, `detail` what was found."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -56,7 +56,7 @@ class StoreUnavailableError(RetryableError):
 
 
 class CommitConflictError(RetryableError):
-    """Another writer's commit won and ours cannot be rebased; restart from the committed positions."""
+    """Another writer's commit won and ours cannot be rebased; restart from committed positions."""
 
 
 class SealedDifferentlyError(RetryableError):

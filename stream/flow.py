@@ -11,9 +11,8 @@ Live flows, replays and the benchmark run this same code; only the lanes differ.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -24,7 +23,7 @@ from stream.decode import decode_records
 from stream.dedup import CommittedKeys, Dedup
 from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
-from stream.lake.ledger import Entry, GapRecord, Ledger, ObjectRef, SliceRecord
+from stream.lake.ledger import Entry, GapRecord, Ledger, SliceRecord
 from stream.lake.store import Store
 from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 
 from stream.bars import BARS, DOCS, ORDER, TABLE, BarKeeper
 from stream.bronze import BronzeSeals
@@ -102,10 +102,9 @@ def parse_time_ms(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
-            f"{text!r} is not an ISO time, e.g. 2026-11-23T09:30:00 (UTC) or 2026-11-23T09:30:00+01:00"
+            f"{text!r} is not an ISO time, e.g. 2026-11-23T09:30:00 (UTC) or "
+            "2026-11-23T09:30:00+01:00"
         ) from None
-    from datetime import UTC  # noqa: PLC0415
-
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -121,7 +120,8 @@ def _first_position(shard: ShardInfo, start: str, clock: Clock) -> ShardPosition
 
 class _LedgerPositions:
     """Committed positions for the lanes, read through a table handle of their own: the lanes'
-    listing thread and the committer must not share one."""
+    listing thread and the committer must not share one.
+    """
 
     def __init__(self, ledger: Ledger, stream: str) -> None:
         self._ledger, self._stream = ledger, stream
@@ -133,7 +133,7 @@ class _LedgerPositions:
 def _open_lanes(
     settings: Settings, feed: str, reader: StreamReader, lake: Lake, clock: Clock
 ) -> Lanes:
-    table, ledger = lake.ledger(feed)
+    _, ledger = lake.ledger(feed)
     return Lanes(
         feed,
         reader,

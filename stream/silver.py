@@ -73,7 +73,6 @@ def silver_rows(contract: Contract, item: Slice, distinct: Distinct) -> pa.Table
 
 
 def build_files(
-    table: str,
     rows: pa.Table,
     schema: pa.Schema,
     event_time: str,
@@ -93,12 +92,13 @@ def build_files(
     return files
 
 
-def slice_files(contract: Contract, item: Slice, rows: pa.Table, schema: pa.Schema) -> list[DataFile]:
+def slice_files(
+    contract: Contract, item: Slice, rows: pa.Table, schema: pa.Schema
+) -> list[DataFile]:
     """The data files of one slice."""
     assert item.last is not None
     last = item.last
     return build_files(
-        contract.feed,
         rows,
         schema,
         contract.event_time,
@@ -111,11 +111,10 @@ def encode(
     rows: pa.Table, schema: pa.Schema, dictionary: list[str]
 ) -> tuple[bytes, pq.FileMetaData]:
     """Parquet bytes and footer. Decimals up to 18 digits are stored as INT64."""
-    columns = [
-        _typed(rows[field.name].combine_chunks(), field) for field in schema
-    ]
+    columns = [_typed(rows[field.name].combine_chunks(), field) for field in schema]
     fields = [f.with_type(c.type) for f, c in zip(schema, columns, strict=True)]
-    out, collected = io.BytesIO(), []
+    out = io.BytesIO()
+    collected: list[pq.FileMetaData] = []
     pq.write_table(
         pa.Table.from_arrays(columns, schema=pa.schema(fields)),
         out,

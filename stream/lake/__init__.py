@@ -1,1 +1,1 @@
-"""The lake: object keys (`layout`), objects (`store`), Iceberg tables (`catalog`), truth (`ledger`)."""
+"""The lake: keys (`layout`), objects (`store`), Iceberg tables (`catalog`), truth (`ledger`)."""

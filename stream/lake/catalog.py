@@ -9,7 +9,7 @@ whether it landed; the loop around it is `ledger`'s.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -227,10 +227,8 @@ class LakeCatalog:
             return self._catalog.load_table(identifier)
         except NoSuchTableError:
             pass
-        try:
+        with suppress(NamespaceAlreadyExistsError):
             self._catalog.create_namespace((self._namespace,))
-        except NamespaceAlreadyExistsError:
-            pass
         try:
             return self._catalog.create_table(
                 identifier,
@@ -256,7 +254,9 @@ def open_catalog(
         files["s3.force-virtual-addressing"] = "false"
     files = {name: value for name, value in files.items() if value}
     if kind == "glue":
-        catalog = load_catalog("headrace", type="glue", warehouse=lake, **{"glue.region": region}, **files)
+        catalog = load_catalog(
+            "headrace", type="glue", warehouse=lake, **{"glue.region": region}, **files
+        )
     else:
         uri = f"sqlite:///{sqlite_path}"
         with _reachable(f"open {uri}"):
@@ -268,7 +268,10 @@ def iceberg_schema(schema: pa.Schema, docs: Mapping[str, str]) -> Schema:
     """An Iceberg schema with field ids 1..n in column order."""
     numbered = [
         field.with_metadata(
-            {"PARQUET:field_id": str(number), **({"doc": docs[field.name]} if field.name in docs else {})}
+            {
+                "PARQUET:field_id": str(number),
+                **({"doc": docs[field.name]} if field.name in docs else {}),
+            }
         )
         for number, field in enumerate(schema, start=1)
     ]
@@ -278,17 +281,21 @@ def iceberg_schema(schema: pa.Schema, docs: Mapping[str, str]) -> Schema:
 def _day_partition(schema: Schema) -> PartitionSpec:
     source = schema.find_field("ts_event").field_id
     return PartitionSpec(
-        PartitionField(source_id=source, field_id=1000, transform=DayTransform(), name="ts_event_day")
+        PartitionField(
+            source_id=source, field_id=1000, transform=DayTransform(), name="ts_event_day"
+        )
     )
 
 
 def _sort_order(schema: Schema, order: Sequence[str]) -> SortOrder:
     ids = [schema.find_field(name).field_id for name in order]
-    return SortOrder(*[SortField(source_id=number, transform=IdentityTransform()) for number in ids])
+    return SortOrder(
+        *[SortField(source_id=number, transform=IdentityTransform()) for number in ids]
+    )
 
 
 def _narrow(field: pa.Field) -> pa.Field:
-    """pyiceberg maps text to 64-bit offsets; a slice never needs them, and Parquet is the same."""
+    """Pyiceberg maps text to 64-bit offsets; a slice never needs them, and Parquet is the same."""
     return field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
 
 

@@ -169,7 +169,9 @@ class Head:
 class Ledger:
     """One feed's ledger: read it, and commit to it."""
 
-    def __init__(self, feed: str, table: LakeTable, store: Store, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self, feed: str, table: LakeTable, store: Store, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self.feed = feed
         self._table = table
         self._store = store
@@ -249,7 +251,10 @@ class Ledger:
         return self._commit(plan)
 
     def _entry(
-        self, head: Head, kind: Literal["start", "slices", "redrive"], positions: Mapping[str, ShardPosition]
+        self,
+        head: Head,
+        kind: Literal["start", "slices", "redrive"],
+        positions: Mapping[str, ShardPosition],
     ) -> Entry:
         return Entry(self.feed, head.number + 1, head.path, kind, now_ms(self._clock), positions)
 
@@ -363,7 +368,9 @@ def new_slices(
     for record in slices:
         shard = str(record.shard)
         position = after.get(shard, ShardPosition(None))
-        if position.is_ended or (not record.ends_shard and not is_after(record.last, position.sequence_number)):
+        if position.is_ended or (
+            not record.ends_shard and not is_after(record.last, position.sequence_number)
+        ):
             continue
         if record.prev != position.sequence_number:
             raise _misfit(record, position)
@@ -393,7 +400,10 @@ def _misfit(record: SliceRecord, position: ShardPosition) -> PipelineError:
 def _position(raw: Mapping[str, Any]) -> ShardPosition:
     start = raw.get("start")
     return ShardPosition(
-        raw["sequence_number"], raw["is_ended"], Start(**start) if start else None, raw["arrival_ms"]
+        raw["sequence_number"],
+        raw["is_ended"],
+        Start(**start) if start else None,
+        raw["arrival_ms"],
     )
 
 

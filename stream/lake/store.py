@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
@@ -154,13 +155,15 @@ def open_store(uri: str, *, region: str = "us-east-1", endpoint: str | None = No
 
 
 def _s3(bucket: str, prefix: str, region: str, endpoint: str | None) -> S3Store:
-    local = {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
-    plain = {"allow_http": True} if endpoint and endpoint.startswith("http://") else {}
+    local: dict[str, Any] = (
+        {"endpoint": endpoint, "virtual_hosted_style_request": False} if endpoint else {}
+    )
+    is_plain = endpoint is not None and endpoint.startswith("http://")
     return S3Store(
         bucket,
         prefix=prefix or None,
         region=region,
-        client_options={"timeout": "60s", **plain},
+        client_options={"timeout": "60s", "allow_http": is_plain},
         retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
         **local,
     )
@@ -184,7 +187,9 @@ def create_bucket(uri: str, *, region: str, endpoint: str | None) -> None:
 
     client = boto3.client("s3", region_name=region, endpoint_url=endpoint)
     elsewhere = (
-        {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        {}
+        if region == "us-east-1"
+        else {"CreateBucketConfiguration": {"LocationConstraint": region}}
     )
     try:
         client.create_bucket(Bucket=parts.netloc, **elsewhere)

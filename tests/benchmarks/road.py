@@ -35,11 +35,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--epoch-seconds", type=float, default=2.0)
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--side", choices=("headrace", "duckdb", "generate"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--side", choices=("headrace", "duckdb", "generate"), help=argparse.SUPPRESS
+    )
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        {"headrace": run_headrace, "duckdb": run_duckdb, "generate": generate}[options.side](options)
+        {"headrace": run_headrace, "duckdb": run_duckdb, "generate": generate}[options.side](
+            options
+        )
         return
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         _side("generate", folder, options)
@@ -54,7 +58,9 @@ def generate(options: argparse.Namespace) -> None:
     """Write one JSON-lines file per slice, shard by shard in turn."""
     from stream.producers.simulate import SimulationRule, Simulator
 
-    simulator = Simulator("trades", 7, START_NS, RATE, SimulationRule(venue_shapes=0))
+    simulator = Simulator(
+        "trades", seed=7, start_ns=START_NS, rate=RATE, rule=SimulationRule(venue_shapes=0)
+    )
     folder = options.folder / "input"
     folder.mkdir()
     for number in range(-(-options.ticks // options.slice_ticks)):
@@ -257,7 +263,12 @@ def _side(side: str, folder: str, options: argparse.Namespace) -> dict:
 
 
 def _report(rows: list[dict], *, as_json: bool) -> None:
-    middle = sorted(rows, key=lambda r: r["duckdb"]["cpu_seconds_per_million"] / r["headrace"]["cpu_seconds_per_million"])[len(rows) // 2]
+    middle = sorted(
+        rows,
+        key=lambda r: (
+            r["duckdb"]["cpu_seconds_per_million"] / r["headrace"]["cpu_seconds_per_million"]
+        ),
+    )[len(rows) // 2]
     ours, theirs = middle["headrace"], middle["duckdb"]
     same = all(ours[name] == theirs[name] for name in ("messages", "silver_rows", "rejected"))
     ratio = theirs["cpu_seconds_per_million"] / ours["cpu_seconds_per_million"]
