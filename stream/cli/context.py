@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING
 
+import click
+
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +25,21 @@ def open_settings(*, needs_platform: bool = False, **overrides: object) -> Setti
 
         connect(settings)
     return settings
+
+
+def open_lake_settings() -> Settings:
+    """Like `open_settings`, for verbs that look at a lake which may be at rest.
+
+    When the local platform is down but its data is there, its emulator runs for the length of
+    the command: a lake kept by `demo --keep` answers without `up`.
+    """
+    from stream.local.platform import embedded, is_at_rest
+
+    settings = open_settings()
+    if is_at_rest(settings):
+        click.get_current_context().with_resource(embedded(settings))
+        return settings
+    return open_settings(needs_platform=True)
 
 
 def check_feeds(names: tuple[str, ...] | list[str]) -> list[str]:

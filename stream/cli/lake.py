@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from stream.cli.context import check_feeds, open_settings
+from stream.cli.context import check_feeds, open_lake_settings
 from stream.cli.output import json_option, print_json, print_table, to_plain
 
 
@@ -26,7 +26,7 @@ def query(sql: str, max_rows: int, as_json: bool) -> None:
       headrace query "SELECT * FROM bars_1m_current ORDER BY ts_event DESC LIMIT 10"
       headrace query "SELECT reason, count(*) FROM quarantine GROUP BY ALL" --json
     """
-    settings = open_settings(needs_platform=True)
+    settings = open_lake_settings()
 
     from stream.query import run_query
 
@@ -43,28 +43,38 @@ def query(sql: str, max_rows: int, as_json: bool) -> None:
 @click.argument("feeds", nargs=-1)
 @click.option("--from", "start", metavar="TIME", help="Arrivals from this ISO time on (UTC).")
 @click.option("--to", "end", metavar="TIME", help="Arrivals before this ISO time (UTC).")
+@click.option("--deep", is_flag=True, help="Decode Bronze again and compare the counts, too.")
 @json_option
-def prove(feeds: tuple[str, ...], start: str | None, end: str | None, as_json: bool) -> int:
+def prove(
+    feeds: tuple[str, ...], start: str | None, end: str | None, deep: bool, as_json: bool
+) -> int:
     """Reconcile stream, Bronze, Silver, quarantine and ledger; exit 1 if anything differs.
 
-    Re-hashes every Bronze object against the ledger and counts every row.
+    Re-hashes every object against the ledger and counts every row.
 
     \b
     Examples:
       headrace prove
-      headrace prove trades --from 2026-11-23T09:30 --to 2026-11-23T16:00
+      headrace prove trades --from 2026-11-23T09:30 --to 2026-11-23T16:00 --deep
     """
     names = check_feeds(feeds)
-    settings = open_settings(needs_platform=True)
+    settings = open_lake_settings()
 
-    from stream.prove import prove_feeds, render_proof
+    from stream.live import parse_time_ms
+    from stream.prove import prove as prove_feed
 
-    proof = prove_feeds(settings, names, start=start, end=end)
+    from_ms, to_ms = (parse_time_ms(text) if text else None for text in (start, end))
+    if not feeds:  # all of them: those that were never started have nothing to prove
+        from stream.lake.connect import connect_lake
+
+        tables = connect_lake(settings).catalog.names()
+        names = [name for name in names if name in tables] or names
+    proofs = [prove_feed(settings, name, from_ms, to_ms, deep=deep) for name in names]
     if as_json:
-        print_json(proof)
+        print_json([proof.to_json() for proof in proofs])
     else:
-        click.echo(render_proof(proof))
-    return 0 if proof.is_equal else 1
+        click.echo("\n\n".join(str(proof) for proof in proofs))
+    return 0 if all(proof.is_equal for proof in proofs) else 1
 
 
 @click.command()
@@ -81,7 +91,7 @@ def ledger(feed: str, commits: bool, limit: int, as_json: bool) -> None:
       headrace ledger trades --commits --limit 5
     """
     check_feeds([feed])
-    settings = open_settings(needs_platform=True)
+    settings = open_lake_settings()
 
     from stream.lake.connect import connect_lake
     from stream.ledger_tables import commit_rows, slice_rows
@@ -109,7 +119,7 @@ def redrive(feed: str, reasons: tuple[str, ...], apply: bool, as_json: bool) -> 
       headrace redrive trades --reason unknown_venue --apply
     """
     check_feeds([feed])
-    settings = open_settings(needs_platform=True)
+    settings = open_lake_settings()
 
     from stream.redrive import redrive_feed
 

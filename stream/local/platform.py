@@ -168,6 +168,18 @@ def connect(settings: Settings) -> str | None:
     return endpoint
 
 
+def is_at_rest(settings: Settings) -> bool:
+    """Whether there is a local platform's data and nothing that serves it."""
+    home = settings.home.absolute()
+    is_embedded = settings.aws == "embedded" and settings.emulator == "roto"
+    return (
+        is_embedded
+        and aws_endpoint("kinesis") is None
+        and (home / "aws").is_dir()
+        and not is_locked(home)
+    )
+
+
 @contextmanager
 def embedded(settings: Settings) -> Iterator[str]:
     """An emulator for the length of the block; the environment points at it, streams are absent.

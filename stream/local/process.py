@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError
 
 TETHER = Path(__file__).with_name("tether.py")
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +123,10 @@ def last_line(log: Path, limit: int = 4_096) -> str:
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - limit))
-            lines = file.read().decode("utf-8", "replace").split("\n")
+            text = COLOUR.sub("", file.read().decode("utf-8", "replace"))
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return next((line.strip() for line in reversed(text.split("\n")) if line.strip()), "")
 
 
 def _identify_by_ps(pid: int) -> ProcessId | None:

@@ -1,0 +1,59 @@
+# Two commands on a fresh machine with git, make and Python 3.11 or 3.12: `make demo`, `make test`.
+# Everything is installed into .venv, with uv when it is on PATH, else with venv and pip.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+CORE := $(VENV)/.core
+DEV := $(VENV)/.dev
+ARGS ?=
+
+.PHONY: help demo test setup setup-dev slow lint types layers format ci lock clean
+
+help: ## This list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(CORE) ## The main job on an embedded AWS; options: make demo ARGS="--seconds 30 --keep"
+	@$(BIN)/headrace demo $(ARGS)
+
+test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
+	@$(BIN)/pytest $(ARGS)
+
+slow: $(DEV) ## The tests that need minutes: crashes, README commands
+	@$(BIN)/pytest -m slow $(ARGS)
+
+setup: $(CORE) ## Install what `headrace` needs, nothing else
+setup-dev: $(DEV) ## Install the developer's tools as well
+
+lint: $(DEV) ## Style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: $(DEV) ## Mend what ruff can mend
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+types: $(DEV) ## Types, strictly
+	@$(BIN)/mypy
+
+layers: $(DEV) ## Who may import whom
+	@$(BIN)/lint-imports
+
+ci: ## Everything that .ci/run checks
+	@.ci/run
+
+lock: ## Resolve the dependencies anew into deploy/*.lock (needs uv)
+	@deploy/lock
+
+clean: ## Remove .venv, caches and the local platform's data
+	@if [ -x $(BIN)/headrace ]; then $(BIN)/headrace down || true; fi
+	@rm -rf $(VENV) .headrace .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# The stamps: a second run is instant, a changed lock or package list installs again.
+$(CORE): deploy/requirements.lock pyproject.toml deploy/bootstrap
+	@deploy/bootstrap $(VENV) deploy/requirements.lock
+	@touch $@
+
+$(DEV): $(CORE) deploy/requirements-dev.lock
+	@deploy/bootstrap $(VENV) deploy/requirements-dev.lock
+	@touch $@
