@@ -24,7 +24,7 @@ from stream.lake.catalog import LakeTable, StagedFile
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import ObjectRef
 from stream.lake.store import Store, sha256
-from stream.ordering import sort_indices
+from stream.ordering import sort_rows
 from stream.slices import ShardRef, Slice, pad_sequence
 
 DAY_NS = 86_400_000_000_000
@@ -68,8 +68,8 @@ def silver_rows(contract: Contract, item: Slice, distinct: Distinct) -> pa.Table
     table = rows.select([c.name for c in contract.columns])
     for name, column in lineage.items():
         table = table.append_column(name, column)
-    *groups, time, tie = contract.order
-    return table.take(pa.array(sort_indices(rows, groups, time, tie)))
+
+    return table.take(pa.array(sort_rows(rows, contract.order, contract.event_time)))
 
 
 def build_files(

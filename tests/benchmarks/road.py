@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from zlib import crc32
 
 LINES_PER_RECORD = 25
 SHARDS = 4
@@ -63,10 +64,25 @@ def generate(options: argparse.Namespace) -> None:
     )
     folder = options.folder / "input"
     folder.mkdir()
-    for number in range(-(-options.ticks // options.slice_ticks)):
-        lines = simulator.generate(options.slice_ticks)
-        good = [line for line in lines if _is_utf8(line) and line]  # DuckDB cannot read the others
-        (folder / f"{number:05d}.jsonl").write_bytes(b"\n".join(good) + b"\n")
+    open_lines: list[list[bytes]] = [[] for _ in range(SHARDS)]
+    written = [0] * SHARDS
+
+    def write(shard: int) -> None:
+        name = f"{shard}-{written[shard]:05d}.jsonl"
+        (folder / name).write_bytes(b"\n".join(open_lines[shard]) + b"\n")
+        open_lines[shard] = []
+        written[shard] += 1
+
+    for _ in range(0, options.ticks, 10_000):
+        for key, line in simulator.take(10_000):
+            shard = crc32(key.encode()) % SHARDS
+            if line and _is_utf8(line):  # DuckDB cannot read the others
+                open_lines[shard].append(line)
+            if len(open_lines[shard]) == options.slice_ticks:
+                write(shard)
+    for shard in range(SHARDS):
+        if open_lines[shard]:
+            write(shard)
     print("{}")
 
 
@@ -169,7 +185,7 @@ class FileLanes:
 
     def __init__(self, files: list[Path]) -> None:
         self.names = [f"lane-{n:02d}" for n in range(SHARDS)]
-        self._files = [files[n::SHARDS] for n in range(SHARDS)]
+        self._files = [[f for f in files if f.name.startswith(f"{n}-")] for n in range(SHARDS)]
         self._done = [0] * SHARDS
         self._last: list[str | None] = [None] * SHARDS
 
@@ -208,7 +224,7 @@ def read_records(path: Path, number: int):
         pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     )
     base = 10**55 + number * 10**9
-    arrival = START_NS + (number + 1) * len(ends) * 1_000_000_000 // RATE
+    arrival = START_NS + (number + 1) * SHARDS * len(ends) * 1_000_000_000 // RATE
     return pa.record_batch(
         [
             payload,
