@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import SecretStr
@@ -104,10 +105,10 @@ class FmpNews:
 
 
 class RssNews:
-    """One RSS 2.0 address."""
+    """One RSS 2.0 address. Its host is the items' `source`: a guid is unique only within one."""
 
-    def __init__(self, name: str, url: str, *, buckets: int = DEFAULT_BUCKETS) -> None:
-        self.name = name
+    def __init__(self, url: str, *, buckets: int = DEFAULT_BUCKETS) -> None:
+        self.name = urlsplit(url).hostname or "rss"
         self.url = url
         self.page_items: int | None = None
         self._buckets = buckets
@@ -118,12 +119,11 @@ class RssNews:
         return Request(self.url, {}, {"Accept": "application/rss+xml, application/xml, text/xml"})
 
     def parse(self, answer: bytes) -> list[Item]:
-        """Items with the six RSS fields that a story needs; see `rss`."""
-        return [
-            Item(
-                partition_key("rss", str(item["guid"] or item["link"] or ""), self._buckets),
-                orjson.dumps(item),
-                item["pubDate"] or "",
-            )
-            for item in parse_rss(answer)
-        ]
+        """The fields of an item that a story needs (see `rss`), and where it came from."""
+        return [self._item(item) for item in parse_rss(answer)]
+
+    def _item(self, item: dict[str, str | None]) -> Item:
+        guid = item["guid"] or item["link"]
+        key = partition_key(self.name, guid or "", self._buckets)
+        data = orjson.dumps({"source": self.name, **item, "guid": guid})
+        return Item(key, data, item["pubDate"] or "")

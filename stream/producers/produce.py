@@ -23,8 +23,9 @@ from stream.errors import ConfigError, StoreUnavailableError
 from stream.producers.kinesis import open_sender
 from stream.producers.news import NewsSource, NewsStats
 from stream.producers.news_source import FmpNews, NewsFeed, RssNews
+from stream.producers.outbox import PublishRule
 from stream.producers.pack import Packer, PackRule
-from stream.producers.publish import Publisher, PublishRule
+from stream.producers.publish import Publisher
 from stream.producers.pump import Batches, Figures, Progress, Pump
 from stream.producers.replay_file import replay_file, simulate
 from stream.producers.simulate import SimulationRule, Simulator, Truth
@@ -206,7 +207,7 @@ def _open_simulator(request: Request, clock: Clock) -> _Source:
 
 def _news_feed(request: Request) -> NewsFeed:
     if request.rss_url is not None:
-        return RssNews("rss", request.rss_url)
+        return RssNews(request.rss_url)
     if request.url is not None:
         return FmpNews(request.fmp_api_key, request.products, url=request.url)
     return FmpNews(request.fmp_api_key, request.products)

@@ -15,18 +15,19 @@ import logging
 import random
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import PipelineError, RetryableError, ThrottledError
-from stream.producers.pack import Pack, merge
+from stream.producers.outbox import Outbox, PublishRule
+from stream.producers.pack import Pack
 from stream.producers.spool import Spool
 
 log = logging.getLogger(__name__)
 
-
 WARN_SECONDS = 10.0
+THROTTLED = "ProvisionedThroughputExceededException"
 
 
 class Sender(Protocol):
@@ -38,25 +39,6 @@ class Sender(Protocol):
         Raises: RetryableError (the whole call failed), ConfigError (it never will succeed).
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PublishRule:
-    """Limits of a call, of memory and of patience.
-
-    Kinesis takes 500 records and 10 MiB a call; 1 MB is a second's worth of one shard, and a larger
-    body holds up the event loop while it is encoded and signed.
-    """
-
-    max_records: int = 500
-    max_call_bytes: int = 1_000_000
-    max_record_bytes: int = 200_000
-    max_calls: int = 4
-    max_pending_bytes: int = 16_000_000
-    backoff_seconds: float = 0.05
-    max_backoff_seconds: float = 5.0
-    spool_after_seconds: float = 10.0
-    close_seconds: float = 2.0
 
 
 @dataclass(slots=True)
@@ -77,14 +59,6 @@ class Receipt:
     spooled_messages: int = 0
     unsent_messages: int = 0
     waiting_bytes: int = 0
-
-
-@dataclass(slots=True)
-class _Key:
-    packs: deque[Pack] = field(default_factory=deque)
-    in_flight: bool = False
-    not_before: float = 0.0
-    failures: int = 0
 
 
 class Publisher:
@@ -108,11 +82,7 @@ class Publisher:
         self._sender = sender
         self._spool = spool
         self._clock = clock
-        self._jitter = jitter or random.Random()
-        self._keys: dict[str, _Key] = {}
-        self._ready: deque[str] = deque()
-        self._pending_bytes = 0
-        self._pending_packs = 0
+        self._box = Outbox(self.rule, jitter or random.Random())
         self._calls: set[asyncio.Task[None]] = set()
         self._overflow: deque[Pack] = deque()  # younger than the spool, older than any `put`
         self._left: deque[Pack] = deque()
@@ -141,12 +111,14 @@ class Publisher:
     @property
     def pending_bytes(self) -> int:
         """Bytes in memory that the stream has not acknowledged."""
-        return self._pending_bytes
+        return self._box.bytes
 
     @property
     def is_settled(self) -> bool:
         """Whether everything `put` accepted is stored, in the stream or in the spool."""
-        return self._is_spooling or not (self._pending_packs or self._calls)
+        if self._is_spooling:
+            return not self._overflow
+        return not (self._box.packs or self._calls)
 
     async def put(self, pack: Pack) -> None:
         """Accept one pack; wait while memory (or the full spool) has no room.
@@ -159,10 +131,11 @@ class Publisher:
                 if self._spool_overflow() and self._append(pack):
                     self._wake.set()
                     return
-            elif not self._pending_packs or (
-                self._pending_bytes + pack.size <= self.rule.max_pending_bytes
+            elif not self._box.packs or (
+                self._box.bytes + pack.size <= self.rule.max_pending_bytes
             ):
-                self._enqueue(pack)
+                self._box.add(pack)
+                self._wake.set()
                 return
             await self._wait_moved()
 
@@ -178,7 +151,7 @@ class Publisher:
         An empty spool counts too: without a timeout this waits as long as the stream is away.
         """
         end = None if timeout_seconds is None else self._clock.monotonic() + timeout_seconds
-        while self._pending_packs or self._calls or self._is_spooling:
+        while self._box.packs or self._calls or self._is_spooling:
             self._check()
             if end is not None and self._clock.monotonic() >= end:
                 return False
@@ -228,74 +201,21 @@ class Publisher:
     def _start_calls(self) -> float:
         """Start as many calls as fit; return how long nothing can change by itself."""
         while len(self._calls) < self.rule.max_calls:
-            batch = self._take_batch()
+            batch = self._box.take_call(self._clock.monotonic())
             if not batch:
-                break
+                return self._box.next_wait(self._clock.monotonic())
             task = asyncio.create_task(self._call(batch))
             self._calls.add(task)
             task.add_done_callback(self._finish_call)
-        return self._next_wait()
-
-    def _next_wait(self) -> float:
-        now = self._clock.monotonic()
-        waits = [
-            state.not_before - now
-            for state in self._keys.values()
-            if state.packs and not state.in_flight
-        ]
-        # Ready work waits for a call slot, whose end wakes us; the second is a safety net.
-        return min(1.0, max(0.001, min(waits, default=1.0))) if self._has_slot() else 1.0
-
-    def _has_slot(self) -> bool:
-        return len(self._calls) < self.rule.max_calls
-
-    def _take_batch(self) -> list[Pack]:
-        """One record per ready key, within the limits of a call; keys take turns."""
-        now = self._clock.monotonic()
-        batch: list[Pack] = []
-        size = 0
-        for _ in range(len(self._ready)):
-            key = self._ready.popleft()
-            state = self._keys[key]
-            if state.in_flight or not state.packs:
-                continue  # it comes back when its call ends or a pack arrives
-            fits = size + state.packs[0].size <= self.rule.max_call_bytes or not batch
-            if state.not_before > now or not fits or len(batch) == self.rule.max_records:
-                self._ready.append(key)
-                continue
-            record = self._take_record(state, self.rule.max_call_bytes - size)
-            state.in_flight = True
-            size += record.size
-            batch.append(record)
-        return batch
-
-    def _take_record(self, state: _Key, room: int) -> Pack:
-        """Merge what waited; a record that failed before keeps its bytes."""
-        packs = [state.packs.popleft()]
-        limit = min(self.rule.max_record_bytes, room)
-        size = packs[0].size
-        while (
-            not state.failures
-            and state.packs
-            and size + len(state.packs[0].data) + 1 <= limit
-            and packs[-1].is_open
-            and state.packs[0].is_open
-        ):
-            packs.append(state.packs.popleft())
-            size += len(packs[-1].data) + 1
-        record = merge(packs)
-        self._pending_packs -= len(packs) - 1
-        self._pending_bytes += record.size - sum(pack.size for pack in packs)
-        return record
+        return 1.0  # the end of a call wakes us
 
     async def _call(self, batch: list[Pack]) -> None:
         try:
             codes = await self._sender.send(batch)
         except RetryableError as error:
             self.receipt.failed_calls += 1
-            self._warn(batch, error)
-            code = "throttled" if isinstance(error, ThrottledError) else "call failed"
-            codes = [code] * len(batch)
+            self.receipt.throttled += len(batch) * isinstance(error, ThrottledError)
+            codes = [str(error)] * len(batch)
         except PipelineError as error:
             self._fatal = error
             codes = ["stopped"] * len(batch)
@@ -304,12 +224,12 @@ class Publisher:
             raise
         self._settle(batch, codes)
 
-    def _warn(self, batch: list[Pack], error: RetryableError) -> None:
+    def _warn(self, what: str) -> None:
         """One line per `WARN_SECONDS`: a stream away for an hour must not fill the log."""
         now = self._clock.monotonic()
         if now >= self._warn_at:
             self._warn_at = now + WARN_SECONDS
-            log.warning("publish: %d records failed, will try again: %s", len(batch), error)
+            log.warning("publish: %s; trying again", what)
 
     def _finish_call(self, task: asyncio.Task[None]) -> None:
         self._calls.discard(task)
@@ -323,46 +243,25 @@ class Publisher:
     def _settle(self, batch: list[Pack], codes: list[str | None]) -> None:
         now = self._clock.monotonic()
         self.receipt.calls += 1
+        failed = [code for code in codes if code is not None and code != "stopped"]
+        self.receipt.retried_records += len(failed)
+        self.receipt.throttled += failed.count(THROTTLED)
+        if failed:
+            self._warn(f"{len(failed)} of {len(batch)} records failed, the first with {failed[0]}")
         for pack, code in zip(batch, codes, strict=True):
-            state = self._keys[pack.key]
-            state.in_flight = False
             if code is None:
                 self._good_at = now
-                self._acknowledge(pack, state)
+                self._acknowledge(pack)
             else:
-                self.receipt.retried_records += code != "stopped"
-                self.receipt.throttled += "throughput" in code.lower() or code == "throttled"
-                state.packs.appendleft(pack)
-                state.failures += 1
-                state.not_before = now + self._backoff(state.failures)
-            if state.packs:
-                self._ready.append(pack.key)
+                self._box.failed(pack, now)
 
-    def _acknowledge(self, pack: Pack, state: _Key) -> None:
+    def _acknowledge(self, pack: Pack) -> None:
+        self._box.stored(pack)
         self.receipt.messages += pack.messages
         self.receipt.records += 1
         self.receipt.bytes += len(pack.data)
-        self._pending_bytes -= pack.size
-        self._pending_packs -= 1
-        state.failures = 0
-        if not state.packs:
-            del self._keys[pack.key]
-
-    def _backoff(self, failures: int) -> float:
-        """Half to full of a doubling delay: retries of many keys do not come at once."""
-        full = self.rule.backoff_seconds * 2.0 ** min(failures - 1, 20)
-        return min(full, self.rule.max_backoff_seconds) * (0.5 + self._jitter.random() / 2)
 
     # -- memory and spool ---------------------------------------------------------------------
-
-    def _enqueue(self, pack: Pack) -> None:
-        state = self._keys.setdefault(pack.key, _Key())
-        state.packs.append(pack)
-        self._pending_bytes += pack.size
-        self._pending_packs += 1
-        if len(state.packs) == 1 and not state.in_flight:
-            self._ready.append(pack.key)
-        self._wake.set()
 
     def _start_spooling_if_away(self) -> bool:
         """Move what waits to disk once the stream has stored nothing for too long.
@@ -371,7 +270,7 @@ class Publisher:
         spooled before later ones of their key.
         """
         now = self._clock.monotonic()
-        if not self._pending_packs:
+        if not self._box.packs:
             self._good_at = now
         away = now - self._good_at
         if self._spool is None or self._is_spooling or away < self.rule.spool_after_seconds:
@@ -381,21 +280,14 @@ class Publisher:
         log.warning(
             "publish: nothing stored for %.0f s; %d packs go to the spool %s until it works again",
             away,
-            self._pending_packs,
+            self._box.packs,
             self._spool.folder,
         )
         self._is_spooling = True
-        for state in self._keys.values():
-            self._overflow.extend(state.packs)
-        self._forget_pending()
+        self._overflow.extend(self._box.clear())
         self._spool_overflow()
         self._moved.set()
         return False
-
-    def _forget_pending(self) -> None:
-        self._keys.clear()
-        self._ready.clear()
-        self._pending_bytes = self._pending_packs = 0
 
     def _spool_overflow(self) -> bool:
         """Write what found no room on disk; it is older than whatever `put` brings next."""
@@ -412,7 +304,7 @@ class Publisher:
 
     def _refill_from_spool(self) -> None:
         """While spooling, memory holds a batch from the spool's head; ack it, take the next."""
-        if not self._is_spooling or self._pending_packs or self._calls:
+        if not self._is_spooling or self._box.packs or self._calls:
             return
         assert self._spool is not None
         if self._is_draining:
@@ -425,19 +317,20 @@ class Publisher:
             self._is_spooling = False
             log.info("publish: the spool %s is empty again", self._spool.folder)
         for pack in packs:
-            self._enqueue(pack)
+            self._box.add(pack)
         self._moved.set()
 
     def _keep_rest(self) -> None:
         """At the end: what the stream did not take goes to the spool, or is named as not sent."""
         if not self._is_draining:  # else the packs in memory are still on disk
-            for state in self._keys.values():
-                self._overflow.extend(state.packs)
-        self._forget_pending()
+            self._overflow.extend(self._box.clear())
         self._overflow.extend(self._left)
         self._left.clear()
         packs = len(self._overflow)
         if self._spool is not None:
+            if self._is_draining and not self._box.packs:
+                self._spool.acknowledge()
+                self._is_draining = False
             self._spool_overflow()
             self.receipt.waiting_bytes = self._spool.waiting_bytes
         lost = sum(pack.messages for pack in self._overflow)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from xml.parsers import expat
 
-FIELDS = ("guid", "link", "title", "description", "pubDate", "category")
+FIELDS = ("guid", "link", "title", "description", "pubDate", "category", "author")
 
 
 class UnreadableAnswerError(ValueError):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -67,7 +66,7 @@ class VenueStats:
     repeated_ids: int = 0
     gap_count: int = 0
     missing_ids: int = 0
-    gaps: deque[Gap] = field(default_factory=lambda: deque(maxlen=1_000))
+    gaps: list[Gap] = field(default_factory=list)
 
 
 class GapDetector:
@@ -98,6 +97,7 @@ class GapDetector:
         self._stats.gap_count += 1
         self._stats.missing_ids += gap.last_id - gap.first_id + 1
         self._stats.gaps.append(gap)
+        del self._stats.gaps[:-1_000]
         log.error(
             "gap: venue=%s product=%s first_id=%d last_id=%d: the venue did not send them",
             gap.venue,

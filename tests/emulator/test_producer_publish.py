@@ -12,9 +12,9 @@ import boto3
 import pytest
 
 from stream.errors import ConfigError
+from stream.producers.outbox import PublishRule
 from stream.producers.pack import Pack
 from stream.producers.produce import Request, Target, open_spool, produce, publish_batches
-from stream.producers.publish import PublishRule
 from stream.producers.replay_file import simulate
 from stream.producers.simulate import Simulator
 

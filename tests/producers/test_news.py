@@ -189,25 +189,29 @@ RSS = b"""<?xml version="1.0"?><rss version="2.0"><channel><title>T</title>
 <item><title>One</title><guid>1</guid></item></channel></rss>"""
 
 
-def test_news_rss_items_are_published_with_their_six_fields(news_server, reply, tmp_path):
+def test_news_rss_items_are_published_with_the_fields_of_a_story(news_server, reply, tmp_path):
     news_server.replies = [reply(body=RSS)]
-    _, got = poll(RssNews("e", news_server.url), tmp_path, until=lambda source, got: got)
+    _, got = poll(RssNews(news_server.url), tmp_path, until=lambda source, got: got)
     assert [orjson.loads(line) for line in got] == [
         {
+            "source": "127.0.0.1",
             "guid": "1",
             "link": None,
             "title": "One",
             "description": None,
             "pubDate": None,
             "category": None,
+            "author": None,
         },
         {
+            "source": "127.0.0.1",
             "guid": "2",
             "link": "https://e.example/2",
             "title": "Two & a half",
             "description": "<p>Hi</p>",
             "pubDate": "Mon, 23 Nov 2026 10:00:00 GMT",
             "category": "a,b",
+            "author": None,
         },
     ]
 
@@ -224,7 +228,7 @@ def test_news_rss_hostile_xml_is_refused_and_polling_goes_on(news_server, reply,
         reply(body=RSS[:-20]),
         reply(body=RSS),
     ]
-    source, got = poll(RssNews("e", news_server.url), tmp_path, until=lambda source, got: got)
+    source, got = poll(RssNews(news_server.url), tmp_path, until=lambda source, got: got)
     assert source.stats.errors == 5
     assert len(got) == 2
 
@@ -238,7 +242,7 @@ def test_news_damaged_cursor_file_starts_over(news_server, reply, tmp_path):
 
 def test_news_token_in_an_rss_address_is_in_no_log_line(news_server, reply, tmp_path, caplog):
     news_server.replies = [reply(500), reply(body=RSS, cut=True), reply(body=RSS)]
-    feed = RssNews("e", f"{news_server.url}?token={KEY}")
+    feed = RssNews(f"{news_server.url}?token={KEY}")
     with caplog.at_level(logging.INFO):
         _, got = poll(feed, tmp_path, until=lambda source, got: got)
     assert len(got) == 2

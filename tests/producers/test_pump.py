@@ -9,8 +9,9 @@ import threading
 import pytest
 
 from stream.errors import StoreUnavailableError
+from stream.producers.outbox import PublishRule
 from stream.producers.pack import Packer, PackRule
-from stream.producers.publish import Publisher, PublishRule
+from stream.producers.publish import Publisher
 from stream.producers.pump import MAX_MESSAGE_BYTES, Pump
 from stream.producers.spool import Spool
 

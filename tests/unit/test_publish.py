@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.errors import ConfigError, PipelineError, StoreUnavailableError, ThrottledError
+from stream.producers.outbox import PublishRule
 from stream.producers.pack import Pack
-from stream.producers.publish import Publisher, PublishRule
+from stream.producers.publish import Publisher
 from stream.producers.spool import Spool
 
 pytestmark = pytest.mark.enable_socket  # an event loop wakes itself through a socket pair
