@@ -82,6 +82,11 @@ class SilverKey:
         """The file that holds one slice's rows of one UTC day."""
         return cls(shard.feed, day, f"{shard.shard}-{pad_sequence(last)}", digest[:16])
 
+    @classmethod
+    def of_redrive(cls, shard: ShardRef, first: str, day: date, digest: str) -> Self:
+        """The file that holds rows of one slice's quarantine, landed later."""
+        return cls(shard.feed, day, f"redriven-{shard.shard}-{pad_sequence(first)}", digest[:16])
+
     @property
     def path(self) -> str:
         return (

@@ -93,13 +93,18 @@ class GapRecord:
 
 @dataclass(frozen=True, slots=True)
 class Redriven:
-    """Quarantined messages that a later decoder accepted: object, and the lines landed."""
+    """Messages of one quarantine object that a later decoder accepted, and what they became.
+
+    `messages` of them left the quarantine, `ignored` of these as no data; `keys` are their
+    (record_no, line_no).
+    """
 
     quarantine: str
     slice_id: str
     messages: int
     silver_rows: int
     duplicates: int
+    ignored: int = 0
     silver: tuple[ObjectRef, ...] = ()
     keys: tuple[tuple[int, int], ...] = ()
 

@@ -14,5 +14,6 @@ from stream.prove.proof import Difference as Difference
 from stream.prove.proof import Note as Note
 from stream.prove.proof import Proof as Proof
 from stream.prove.proof import Totals as Totals
+from stream.prove.proof import render_proof as render_proof
 from stream.prove.reconcile import prove as prove
 from stream.prove.reconcile import prove_lake as prove_lake

@@ -51,7 +51,7 @@ class Chain:
                 f"ledger/feed={self._feed}",
                 f"a chain down to entry 1 from {self._head.number}",
                 f"no link from entry {number + 1} to entry {number}",
-                "Restore the ledger's objects from the bucket's versions: older ones are unproven.",
+                "Restore the ledger's objects from the bucket's versions: the rest is unproven.",
             )
             self.is_whole = False
 
@@ -64,7 +64,7 @@ class Chain:
     def _fetch(
         self, path: str, number: int, listed: dict[int, list[str]]
     ) -> dict[str, bytes | None]:
-        """The entry and what is listed below it, in parallel: one by one costs a round trip each."""
+        """The entry and what is listed below it: one by one costs a round trip each."""
         wanted = {path: None}
         for below in range(number, max(number - AHEAD, 0), -1):
             wanted |= dict.fromkeys(listed.get(below, []))

@@ -87,13 +87,13 @@ class Proof:
         return {"is_equal": self.is_equal, **asdict(self)}
 
     def __str__(self) -> str:
-        """A table of what was counted, then the verdict."""
+        """A table of what was counted, notes and differences, then the verdict."""
         rows = [
             ("records read", self.totals.records, "by sequence continuity of the ledger"),
             (
                 "Bronze rows",
                 self.totals.bronze_rows,
-                f"{self.totals.bronze_objects} objects rehashed",
+                f"{self.totals.bronze_objects} objects hashed",
             ),
             ("messages", self.totals.messages, "decoded, ignored and rejected"),
             ("Silver rows", self.totals.silver_rows, f"{self.totals.silver_files} files hashed"),
@@ -137,3 +137,8 @@ class Proof:
 
 def _moment(timestamp_ms: int | None) -> str:
     return "…" if timestamp_ms is None else to_utc(timestamp_ms * 1_000_000).isoformat()
+
+
+def render_proof(proof: Proof) -> str:
+    """The proof as text for people."""
+    return str(proof)
