@@ -94,7 +94,7 @@ async def _pace(
     while count is None or done < count:
         elapsed = clock.monotonic() - begin
         size = _BATCH if rate is None else min(_BATCH, int(elapsed * rate) + 1 - done)
-        if size <= 0:
+        if size <= 0:  # slower than a message per pause
             await asyncio.sleep(_PACE_SECONDS)
             continue
         batch = take(size if count is None else min(size, count - done))
@@ -102,3 +102,6 @@ async def _pace(
             return
         done += len(batch)
         yield batch
+        if size < _BATCH:
+            # Up to date: without a pause the next batches would hold a message or two each.
+            await asyncio.sleep(_PACE_SECONDS)
