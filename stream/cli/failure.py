@@ -2,7 +2,7 @@
 
     2    usage: wrong argument, wrong setting (ConfigError)
     1    failed: every other error
-    130  interrupted; 141 the reader of our output went away. Both are silent
+    130  interrupted: silent, as is a reader of our output that went away (1)
 
 Tracebacks are for developers: `HEADRACE_LOG_LEVEL=DEBUG` shows them.
 """
@@ -15,12 +15,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from stream.errors import ConfigError, PipelineError
 
-OK, FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 DISK_ADVICE = {
     errno.ENOSPC: "the disk is full; free space and start again, nothing committed is lost",
@@ -44,7 +45,7 @@ def run_command(command: click.Command, arguments: Sequence[str] | None = None) 
         return error.exit_code
     except BrokenPipeError:
         _drop_output()
-        return BROKEN_PIPE
+        return FAILED
     except PipelineError as error:
         return report(error)
     except OSError as error:
@@ -75,9 +76,19 @@ def describe(error: BaseException) -> str:
         return f"{where}{DISK_ADVICE[error.errno]}"
     first_line = str(error).strip().partition("\n")[0]
     return (
-        f"unexpected {type(error).__name__}: {first_line}\n"
-        "This is a defect of headrace. HEADRACE_LOG_LEVEL=DEBUG shows where it happened."
+        f"unexpected {type(error).__name__}: {first_line}{_place(error)} "
+        "(a defect of headrace; HEADRACE_LOG_LEVEL=DEBUG shows the traceback)"
     )
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of ours that was running."""
+    ours = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_ours(frame)]
+    return f", {Path(ours[-1].filename).name} line {ours[-1].lineno}" if ours else ""
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return Path(frame.filename).is_relative_to(Path(__file__).parents[1])
 
 
 def _is_terminal() -> bool:

@@ -57,9 +57,10 @@ def print_table(
         table.add_column(name, justify="right" if _is_number(value) else "left")
     for row in rows[:max_rows]:
         table.add_row(*(format_cell(value) for value in row.values()))
-    console = Console(soft_wrap=False, highlight=False, markup=False)
+    console = Console(highlight=False, markup=False)
     if not console.is_terminal:  # a pipe has no width: do not cut values
-        console = Console(width=max(80, console.measure(table).maximum), markup=False)
+        wide = Console(width=100_000)
+        console = Console(width=wide.measure(table).maximum, highlight=False, markup=False)
     console.print(table)
     if len(rows) > max_rows:
         click.echo(f"… {len(rows) - max_rows:,} more rows (--json prints all)")
