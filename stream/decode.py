@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from stream.errors import RecordRejected
 from stream.feeds.contract import Contract, Rule
+from stream.learn import read_columnar
 from stream.lines import Lines, split_lines
 from stream.message import BadItem, Row, parse_json, read_message, recognise
 from stream.plan import Plan, plan_of
@@ -79,6 +80,11 @@ def decode_records(
     arrival_ns = records["ts_arrival_ns"].to_numpy()
     found = _Found()
     todo = _reject_outright(contract, records, lines, found)
+    if not strict_only:
+        columnar = read_columnar(plan, lines, arrival_ns, todo, found.texts)
+        found.blocks += columnar.blocks
+        found.ignored.update(columnar.ignored)
+        todo = columnar.left
     _read_strictly(plan, lines, arrival_ns, todo, found)
     rows = _check_rules(contract, lines, arrival_ns, found)
     return Decoded(rows, _reject_table(found.rejects), found.ignored, len(lines) + len(lines.empty))

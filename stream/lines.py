@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-PAD = 64
+PAD = 128
 """Bytes before and after the payloads, so that wide reads at any line stay inside the buffer."""
 
 _NEWLINE, _RETURN, _SPACE = 10, 13, 32

@@ -23,6 +23,9 @@ from stream.values import DAY_NS, KINDS, Kind
 MAX_DEPTH = 16
 """Nesting of objects and lists that is still read; venues use 3 or 4."""
 
+ARRIVAL = "ts_arrival_ns"
+"""What `Same` calls the record's arrival."""
+
 Value = str | int | None
 Row = dict[str, Value]
 
@@ -253,27 +256,28 @@ def _read_row(
 ) -> Row:
     row: Row = {}
     for reader in layout.readers:
-        if reader.kind.token == "none":
+        if reader.kind.reads == "none":
             row[reader.column] = _derive(reader, row, arrival_ns)
             continue
         try:
-            row[reader.column] = _read_value(reader, message if reader.from_root else item, row)
+            source = message if reader.from_root else item
+            row[reader.column] = _read_value(reader, source, row, arrival_ns)
         except RecordRejected as error:
             at = ".".join(reader.path) or reader.column
             raise RecordRejected(error.reason, f"{at}: {error.detail}") from None
-        if reader.kind.token == "parts":
+        if reader.kind.reads == "parts":
             row[reader.column] = _number_repeats(str(row[reader.column]), keys)
     return row
 
 
-def _read_value(reader: Reader, item: Any, row: Row) -> Value:
-    if reader.kind.token == "parts":
+def _read_value(reader: Reader, item: Any, row: Row, arrival_ns: int) -> Value:
+    if reader.kind.reads == "parts":
         return reader.kind.parse([walk(item, part) for part in reader.parts], reader.options)
     value = walk(item, reader.path)
     if value is not ABSENT and value is not None:
         return reader.kind.parse(value, reader.options)
     if isinstance(reader.default, Same):
-        return row[reader.default.column]
+        return arrival_ns if reader.default.column == ARRIVAL else row[reader.default.column]
     if reader.default is None and not reader.is_optional:
         raise RecordRejected("missing_field", "null" if value is None else "absent")
     return reader.default
@@ -295,6 +299,8 @@ def _derive(reader: Reader, row: Row, arrival_ns: int) -> Value:
             return arrival_ns
         case "same":
             return row[reader.options["as"]]
+        case "row_key":
+            return "-".join(str(row[column]) for column in reader.options["of"])
         case "utc_date":
             ns = row[reader.options["of"]]
             assert isinstance(ns, int)

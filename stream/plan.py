@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from stream.feeds.contract import Contract
 from stream.message import Grammar, build_grammar
+from stream.template import Template
+
+MAX_TEMPLATES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,33 @@ class Constants:
     places: dict[str, tuple[int, int]]
 
 
+class Templates:
+    """The templates learned so far, bounded; thread-safe. They only save time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._weights: dict[Template, float] = {}
+
+    def known(self) -> list[Template]:
+        """The most used of late first."""
+        with self._lock:
+            return sorted(self._weights, key=lambda one: -self._weights[one])
+
+    def used(self, template: Template, messages: int) -> None:
+        """Note how many messages of a slice matched; what no longer matches is forgotten."""
+        with self._lock:
+            weight = self._weights.pop(template, 0.0) / 2 + messages
+            if weight >= 1:
+                self._weights[template] = weight
+            if len(self._weights) > MAX_TEMPLATES:
+                del self._weights[min(self._weights, key=lambda one: self._weights[one])]
+
+    def clear(self) -> None:
+        """Forget all."""
+        with self._lock:
+            self._weights.clear()
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What decoding needs to know of a contract."""
@@ -28,6 +58,7 @@ class Plan:
     contract: Contract
     grammar: Grammar
     constants: Constants
+    templates: Templates = field(default_factory=Templates)
 
 
 _LOCK = threading.Lock()

@@ -63,7 +63,9 @@ def merge_blocks(blocks: Sequence[Block], columns: Sequence[Column]) -> Block:
     item = np.concatenate([block.item for block in blocks])
     data = {c.name: _concat([block.data[c.name] for block in blocks]) for c in columns}
     # (line, item) is unique and lines fit 31 bits: one key sorts both.
-    return Block(line, item, data).take(np.argsort((line << 32) | item, kind="stable"))
+    key = (line << 32) | item
+    merged = Block(line, item, data)
+    return merged if (key[1:] > key[:-1]).all() else merged.take(np.argsort(key, kind="stable"))
 
 
 def _concat(parts: Sequence[Data]) -> Data:
@@ -135,29 +137,32 @@ def _validity(data: np.ndarray, column: Column) -> tuple[pa.Buffer | None, int]:
 
 
 def _text_array(text: Text, buffer: np.ndarray, column: Column) -> pa.Array:
-    """Copy the spans out of the buffer: every span boundary is an offset, every second gap is ours.
+    if column.nullable and (text.start == NULL).any():
+        null = text.start == NULL
+        text = Text(np.where(null, 0, text.start), np.where(null, 0, text.end))
+        return spans_to_array(text, buffer, null)
+    return spans_to_array(text, buffer)
+
+
+def spans_to_array(
+    text: Text, buffer: np.ndarray, null: np.ndarray | None = None
+) -> pa.StringArray:
+    """Copy spans out of a buffer: every span boundary is an offset, every second gap is ours.
 
     The intermediate array is not sorted by offset and never leaves; `take` reads each value by
     its own two offsets. Its last offset is what `take` sizes its first allocation by.
     """
     count = len(text.start)
     if not count:
-        return pa.array([], column.type)
+        return pa.array([], pa.string())
     offsets = np.empty(2 * count + 1, np.int32)
-    start, end = text.start, text.end
-    null = start == NULL if column.nullable else None
-    if null is not None and null.any():
-        start, end = np.where(null, 0, start), np.where(null, 0, end)
-    else:
-        null = None
-    offsets[0:-1:2], offsets[1::2] = start, end
-    size = int((end - start).sum())
+    offsets[0:-1:2], offsets[1::2] = text.start, text.end
+    size = int((text.end - text.start).sum())
     offsets[-1] = min(int(offsets[0]) + 2 * size, len(buffer))
     spans = pa.Array.from_buffers(
-        column.type, 2 * count, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
+        pa.string(), 2 * count, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
     )
-    places = pa.array(np.arange(0, 2 * count, 2, dtype=np.int32), mask=null)
-    return spans.take(places)
+    return spans.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32), mask=null))
 
 
 def block_of_rows(
@@ -180,11 +185,12 @@ def block_of_rows(
 
 
 def _append_texts(values: Sequence[str | int | None], base: int, texts: bytearray) -> Text:
-    start, end = [], []
+    start: list[int] = []
+    end: list[int] = []
     for value in values:
         if value is None:
-            start.append(NULL)
-            end.append(NULL)
+            start.append(int(NULL))
+            end.append(int(NULL))
             continue
         start.append(base + len(texts))
         texts += str(value).encode()

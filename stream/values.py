@@ -16,10 +16,11 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from stream import value_columns as c
 from stream.errors import RecordRejected
 
 MAX_INT = 2**63 - 1
-DAY_NS = 86_400_000_000_000
+DAY_NS = c.DAY_NS
 _EPOCH_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -37,13 +38,14 @@ SYMBOL_TABLE = {**_ASCII_UPPER, ord("/"): ord("-")}
 class Kind:
     """One value kind.
 
-    `token`: which JSON value it reads; "none": it reads no value of the message (a constant, the
+    `reads`: which JSON value it reads; "none": it reads no value of the message (a constant, the
     arrival, another column). `parse` gives the stored value or raises RecordRejected.
     """
 
     doc: str
-    token: Literal["string", "scalar", "list", "parts", "none"]
+    reads: Literal["string", "scalar", "list", "parts", "none"]
     parse: Callable[[Any, Mapping[str, Any]], str | int]
+    columns: c.Columnar | None = None
 
 
 def _reject_type(value: object, expected: str) -> RecordRejected:
@@ -253,40 +255,50 @@ def read_rfc822_time(value: object, _: Mapping[str, Any]) -> int:
     return _in_range(seconds * 1_000_000_000, text)
 
 
+def _epoch_kinds() -> dict[str, Kind]:
+    kinds = {}
+    for unit, unit_ns in (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1)):
+        doc, columns = f"{unit} since 1970 UTC", c.epoch_columns(unit_ns)
+        kinds[f"epoch_{unit}"] = Kind(doc, "scalar", _epoch(unit_ns), columns)
+        kinds[f"epoch_{unit}_text"] = Kind(doc, "string", _epoch_text(unit_ns), columns)
+    return kinds
+
+
 def _unread(value: object, _: Mapping[str, Any]) -> int:
-    raise AssertionError(f"a kind with token 'none' read {value!r}")
+    raise AssertionError(f"a kind that reads nothing was given {value!r}")
 
 
 KINDS: Mapping[str, Kind] = {
-    "text": Kind("text as it stands", "string", read_text),
-    "symbol": Kind("an instrument's name", "string", read_symbol),
+    "text": Kind("text as it stands", "string", read_text, c.text_columns),
+    "symbol": Kind("an instrument's name", "string", read_symbol, c.symbol_columns),
     "text_list": Kind("strings joined by commas", "list", read_text_list),
-    "integer": Kind("a JSON integer", "scalar", read_integer),
-    "integer_text": Kind("an integer in a string", "string", read_integer_text),
-    "integer_as_text": Kind("a JSON integer kept as text", "scalar", read_integer_as_text),
-    "decimal": Kind("a JSON number, exact", "scalar", read_decimal),
-    "decimal_text": Kind("a number in a string, exact", "string", read_decimal_text),
-    "enum": Kind("one of a few strings", "string", read_enum),
-    "bool_enum": Kind("a boolean that stands for text", "scalar", read_bool_enum),
-    "iso_time": Kind("ISO 8601 with a zone", "string", read_iso_time),
+    "integer": Kind("a JSON integer", "scalar", read_integer, c.integer_columns),
+    "integer_text": Kind("digits in a string", "string", read_integer_text, c.integer_columns),
+    "integer_as_text": Kind(
+        "a JSON integer kept as text", "scalar", read_integer_as_text, c.id_columns
+    ),
+    "decimal": Kind("a JSON number, exact", "scalar", read_decimal, c.decimal_columns),
+    "decimal_text": Kind(
+        "a number in a string, exact", "string", read_decimal_text, c.decimal_columns
+    ),
+    "enum": Kind("one of a few strings", "string", read_enum, c.enum_columns),
+    "bool_enum": Kind("a boolean that stands for text", "scalar", read_bool_enum, c.bool_columns),
+    "iso_time": Kind(
+        "ISO 8601 with a zone", "string", read_iso_time, c.time_columns("T", has_zone=True)
+    ),
     "date_time_assumed_utc": Kind(
-        "a time without zone, taken as UTC", "string", read_date_time_assumed_utc
+        "a time without zone, taken as UTC",
+        "string",
+        read_date_time_assumed_utc,
+        c.time_columns(" ", has_zone=False),
     ),
     "rfc822_time": Kind("RSS' date", "string", read_rfc822_time),
-    **{
-        f"epoch_{unit}{suffix}": Kind(f"{unit} since 1970 UTC", token, make(unit_ns))
-        for unit, unit_ns in (("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1))
-        for suffix, token, make in (("", "scalar", _epoch), ("_text", "string", _epoch_text))
-    },  # type: ignore[dict-item]
+    **_epoch_kinds(),
     "content_key": Kind("an id made of strings of the row (option `of`)", "parts", read_parts),
     "const": Kind("a constant (option `value`)", "none", _unread),
     "arrival": Kind("the record's arrival, ns", "none", _unread),
+    "row_key": Kind("an id made of stored numbers (option `of`: columns)", "none", _unread),
     "same": Kind("as another column (option `as`)", "none", _unread),
     "utc_date": Kind("the UTC day of another column (option `of`)", "none", _unread),
 }
 """Every value kind by name."""
-
-
-def day_of(ns: int) -> int:
-    """Days since 1970 of a time."""
-    return ns // DAY_NS

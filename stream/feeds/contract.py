@@ -44,7 +44,7 @@ REASONS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """As a field's default: take the value of another column of the row."""
+    """As a field's default: take another column of the row, or the arrival ("ts_arrival_ns")."""
 
     column: str
 
