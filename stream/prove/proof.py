@@ -110,8 +110,8 @@ class Proof:
         """One line: equal, or the number and kinds of differences."""
         if self.is_equal:
             return (
-                f"equal: every one of {self.totals.records:,} records is in Bronze once, and Silver "
-                "holds exactly what the ledger counted."
+                f"equal: every one of {self.totals.records:,} records is in Bronze once, and "
+                "Silver holds exactly what the ledger counted."
             )
         kinds = ", ".join(sorted({d.kind for d in self.differences}))
         count = len(self.differences)
