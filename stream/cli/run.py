@@ -23,15 +23,14 @@ def run(feed: str, as_json: bool) -> None:
       HEADRACE_AWS=account HEADRACE_LAKE=s3://my-lake HEADRACE_CATALOG=glue headrace run trades
       HEADRACE_LOG_FORMAT=json HEADRACE_METRICS_PORT=9100 headrace run quotes
     """
-    from stream.engine import Stop, stop_on_signals
-
-    stop = Stop()
-    stop_on_signals(stop)  # first: threads started later inherit its signal mask
     check_feeds([feed])
     settings = open_settings(needs_platform=True)
 
+    from stream.engine import Stop, stop_on_signals
     from stream.live import run_feed
 
+    stop = Stop()
+    stop_on_signals(stop)  # before any thread starts: they inherit its signal mask
     tally = run_feed(settings, feed, stop=stop)
     if as_json:
         print_json(tally)

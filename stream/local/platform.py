@@ -112,8 +112,10 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.requested = False
-        for number in (signal.SIGTERM, signal.SIGINT):
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
             signal.signal(number, self._request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # whatever our parent blocked
 
     def _request(self, *_: object) -> None:
         self.requested = True

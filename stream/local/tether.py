@@ -19,6 +19,9 @@ PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> None:
     """Tie this process to its parent and become the command."""
     parent, command = int(arguments[0]), arguments[1:]
+    # A parent that waits for its signals in a thread blocks them; a blocked mask is inherited
+    # and would make this child deaf to SIGTERM.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415 - only this platform has it all
 

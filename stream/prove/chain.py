@@ -48,7 +48,7 @@ class Chain:
         if number >= 1:
             self._proof.differ(
                 "ledger_short",
-                f"ledger/feed={self._feed}",
+                LedgerKey.prefix(self._feed),
                 f"a chain down to entry 1 from {self._head.number}",
                 f"no link from entry {number + 1} to entry {number}",
                 "Restore the ledger's objects from the bucket's versions: the rest is unproven.",

@@ -85,6 +85,16 @@ def test_reap_deaf_child_is_killed(tmp_path):
     assert reap(child, patience_seconds=0.1) == -signal.SIGKILL
 
 
+def test_spawn_by_a_parent_that_blocks_signals_hears_them(tmp_path):
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        child = spawn(SLEEP, tmp_path / "log")
+        wait_for(lambda: b"tether" not in Path(f"/proc/{child.pid}/cmdline").read_bytes())
+        assert reap(child, patience_seconds=5) == -signal.SIGTERM
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_spawn_missing_folder_permission_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot start"):
