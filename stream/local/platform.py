@@ -23,7 +23,7 @@ from stream.errors import ConfigError
 from stream.local import Emulator, sdk_environment
 from stream.local.external import External
 from stream.local.process import end, last_line, spawn_daemon, wait_until_gone
-from stream.local.roto import Roto
+from stream.local.roto import Roto, prepare_folder
 from stream.local.state import (
     PlatformState,
     hold_lock,
@@ -65,6 +65,7 @@ def up(settings: Settings, feeds: Sequence[str], clock: Clock = SYSTEM_CLOCK) ->
     _refuse_account(settings)
     if is_locked(home):
         return UpResult(_wait_until_up(home, clock), was_running=True)
+    prepare_folder(home)
     end_leftovers(home)
     state_path(home).unlink(missing_ok=True)
     output = home / "log" / "platform.log"

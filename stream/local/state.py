@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -98,7 +98,11 @@ def hold_lock(home: Path) -> Iterator[None]:
 
 def is_locked(home: Path) -> bool:
     """Whether a supervisor of this home lives."""
-    with suppress(FileNotFoundError), (home / "run" / "lock").open("rb") as lock:
+    try:
+        lock = (home / "run" / "lock").open("rb")
+    except OSError:  # no home, or none that a supervisor could use
+        return False
+    with lock:
         try:
             # Shared, so that two `status` at once do not take each other for a supervisor.
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
