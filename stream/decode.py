@@ -18,7 +18,7 @@ import pyarrow as pa
 from stream.errors import RecordRejected
 from stream.feeds.contract import Contract, Rule
 from stream.learn import read_columnar
-from stream.lines import Lines, split_lines
+from stream.lines import Lines, borrow_buffer, buffer_size, split_lines
 from stream.message import BadItem, Row, parse_json, read_message, recognise
 from stream.plan import Plan, plan_of
 from stream.rows import Block, Columns, block_of_rows, merge_blocks
@@ -76,9 +76,14 @@ def decode_records(
     Every message ends as rows, as rejects (one per bad item) or as a count in `ignored`.
     """
     plan = plan_of(contract)
-    lines = split_lines(records["payload"], plan.constants.blob)
-    arrival_ns = records["ts_arrival_ns"].to_numpy()
-    found = _Found()
+    payloads, spare = records["payload"], plan.constants.blob
+    with borrow_buffer(buffer_size(payloads, spare)) as data:
+        lines = split_lines(payloads, data, spare)
+        return _decode(plan, records, lines, strict_only=strict_only)
+
+
+def _decode(plan: Plan, records: pa.RecordBatch, lines: Lines, *, strict_only: bool) -> Decoded:
+    contract, arrival_ns, found = plan.contract, records["ts_arrival_ns"].to_numpy(), _Found()
     todo = _reject_outright(contract, records, lines, found)
     if not strict_only:
         columnar = read_columnar(plan, lines, arrival_ns, todo, found.texts)
@@ -87,7 +92,8 @@ def decode_records(
         todo = columnar.left
     _read_strictly(plan, lines, arrival_ns, todo, found)
     rows = _check_rules(contract, lines, arrival_ns, found)
-    return Decoded(rows, _reject_table(found.rejects), found.ignored, len(lines) + len(lines.empty))
+    rejects = _reject_table(found.rejects)
+    return Decoded(rows, rejects, found.ignored, len(lines) + len(lines.empty))
 
 
 def _reject_outright(

@@ -8,6 +8,7 @@ kind refuses, is handed back to be read strictly. Nothing is rejected here.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream.feeds.contract import Same
-from stream.lines import PAD, Lines
+from stream.lines import PAD, Lines, find_bytes
 from stream.message import ABSENT, ARRIVAL, Layout, Path, Reader, Value, walk
 from stream.plan import Plan
 from stream.rows import NULL, Block, Data, Text, spans_to_array
@@ -23,12 +24,13 @@ from stream.template import Matched, Template, learn_template, match_template
 from stream.value_columns import DAY_NS, Texts, is_plain_scalar
 from stream.windows import Spans
 
-CHUNK_LINES = 16_384
+CHUNK_LINES = 25_000
 """Messages matched at once: their windows then stay in the processor's cache."""
 MIN_LINES = 48
 """Fewer unmatched messages than this are read strictly: a template would cost more."""
 _SAMPLES = 8
 _MAX_LEARNED = 16
+_FEW = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +50,26 @@ def read_columnar(
     left = todo if doubtful is None else todo[~doubtful[todo]]
     aside = None if doubtful is None else todo[doubtful[todo]]
     texts = Texts(lines.buffer, plan.constants.places, lines.payload_end + PAD, made)
-    result = Columnar([], {}, left)
-    pass_ = _Pass(plan, lines, arrival_ns, texts, result.blocks, result.ignored)
+    pass_ = _Pass(plan, lines, arrival_ns, texts)
     for template in plan.templates.known():
         if len(left) >= MIN_LINES:
             left = pass_.apply(template, left)
     left = pass_.learn(left)
     if aside is not None:
         left = np.sort(np.concatenate([left, aside]))
-    return Columnar(result.blocks, result.ignored, left)
+    return Columnar(pass_.blocks, pass_.ignored, left)
 
 
 class _Pass:
     """One slice's way through the templates."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        lines: Lines,
-        arrival_ns: np.ndarray,
-        texts: Texts,
-        blocks: list[Block],
-        ignored: dict[str, int],
-    ) -> None:
+    def __init__(self, plan: Plan, lines: Lines, arrival_ns: np.ndarray, texts: Texts) -> None:
         self.plan = plan
         self.lines = lines
         self.arrival_ns = arrival_ns
         self.texts = texts
-        self.blocks = blocks
-        self.ignored = ignored
+        self.blocks: list[Block] = []
+        self.ignored: dict[str, int] = {}
         self.tried: set[Template] = set()
 
     def apply(self, template: Template, left: np.ndarray) -> np.ndarray:
@@ -122,11 +115,11 @@ class _Pass:
     def _apply_chunk(self, template: Template, chunk: np.ndarray) -> np.ndarray:
         lines = self.lines
         matched = match_template(template, lines.buffer, lines.start, lines.end, chunk)
-        if not len(matched.lines):
-            return matched.lines
+        if not matched.alive.any():
+            return chunk[:0]
         if isinstance(template.verdict, str):
             good = _check_unread(template, matched, set())
-            done = matched.lines if good is None else matched.lines[good]
+            done = matched.lines[matched.alive if good is None else matched.alive & good]
             if len(done):
                 name = template.verdict
                 self.ignored[name] = self.ignored.get(name, 0) + len(done)
@@ -164,7 +157,7 @@ class _Reading:
         self.arrival_ns = arrival_ns
         self.texts = texts
         self.count = len(matched.lines)
-        self.good = np.ones(self.count, bool)
+        self.good = matched.alive.copy()
         self.read: set[int] = set()
         self._places = {slot.path: number for number, slot in enumerate(template.slots)}
         self._keys: list[pa.Array] = []
@@ -270,12 +263,11 @@ def _check_unread(template: Template, matched: Matched, read: set[int]) -> np.nd
 def find_doubtful(lines: Lines) -> np.ndarray | None:
     """Messages with a backslash, a control character or invalid UTF-8; None if there are none."""
     payload = lines.buffer[PAD : lines.payload_end]
-    at = []
+    at = [_line_of(lines, lines.controls)]
     if payload.max(initial=0) >= 128:
         at.append(_invalid_lines(lines, payload))
-    for low, high in ((92, 92), (0, 31)):
-        hits = payload == low if low == high else payload <= high
-        at.append(_line_of(lines, np.flatnonzero(hits) + PAD))
+    if lines.data.find(b"\\", PAD, lines.payload_end) >= 0:
+        at.append(_line_of(lines, find_bytes(payload, np.equal, ord("\\")) + PAD))
     found = np.concatenate(at)
     if not len(found):
         return None
@@ -295,12 +287,24 @@ def _line_of(lines: Lines, at: np.ndarray) -> np.ndarray:
 
 def _invalid_lines(lines: Lines, payload: np.ndarray) -> np.ndarray:
     """Messages that are not UTF-8, among those with any byte above 127."""
-    # Valid as a whole means valid line by line, unless a character is torn between two records.
-    is_torn = ((lines.buffer[lines.start] & 0xC0) == 0x80).any()
-    if not is_torn and _is_utf8(payload.tobytes()):
-        return np.empty(0, np.int64)
-    suspects = np.unique(_line_of(lines, np.flatnonzero(payload >= 128) + PAD))
-    return np.array([i for i in suspects.tolist() if not _is_utf8(lines.raw(i))], np.int64)
+    high = find_bytes(payload, np.greater_equal, 128) + PAD
+    few = len(high) < len(lines)
+    suspects = np.unique(_line_of(lines, high)) if few else np.arange(len(lines))
+    return np.array(list(_invalid_among(lines, suspects)), np.int64)
+
+
+def _invalid_among(lines: Lines, suspects: np.ndarray) -> Iterator[int]:
+    """Check many at once with Arrow; halve where some are invalid."""
+    if len(suspects) > _FEW:
+        spans = Text(lines.start[suspects], lines.end[suspects])
+        try:
+            spans_to_array(spans, lines.buffer, pa.binary()).cast(pa.string())
+        except pa.ArrowInvalid:
+            half = len(suspects) // 2
+            yield from _invalid_among(lines, suspects[:half])
+            yield from _invalid_among(lines, suspects[half:])
+    else:
+        yield from (i for i in suspects.tolist() if not _is_utf8(lines.raw(i)))
 
 
 def _is_utf8(raw: bytes) -> bool:

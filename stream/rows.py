@@ -18,6 +18,8 @@ from stream.feeds.contract import Column
 NULL = np.int64(-(2**63))
 """Marks null in integer data; as a span's start, null text. No stored value can be it."""
 
+_STRING = pa.string()
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -35,7 +37,7 @@ Data = Text | np.ndarray
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of one origin: which message (`line`) and which item of it each row is, and its values."""
+    """Rows of one origin: each one's message (`line`), item of that message, and values."""
 
     line: np.ndarray
     item: np.ndarray
@@ -140,13 +142,19 @@ def _text_array(text: Text, buffer: np.ndarray, column: Column) -> pa.Array:
     if column.nullable and (text.start == NULL).any():
         null = text.start == NULL
         text = Text(np.where(null, 0, text.start), np.where(null, 0, text.end))
-        return spans_to_array(text, buffer, null)
+        return spans_to_array(text, buffer, null=null)
+    count = len(text.start)
+    if count and (text.start == text.start[0]).all() and (text.end == text.end[0]).all():
+        return pa.repeat(spans_to_array(text.take(np.zeros(1, np.int64)), buffer)[0], count)
     return spans_to_array(text, buffer)
 
 
 def spans_to_array(
-    text: Text, buffer: np.ndarray, null: np.ndarray | None = None
-) -> pa.StringArray:
+    text: Text,
+    buffer: np.ndarray,
+    kind: pa.DataType = _STRING,
+    null: np.ndarray | None = None,
+) -> pa.Array:
     """Copy spans out of a buffer: every span boundary is an offset, every second gap is ours.
 
     The intermediate array is not sorted by offset and never leaves; `take` reads each value by
@@ -154,13 +162,13 @@ def spans_to_array(
     """
     count = len(text.start)
     if not count:
-        return pa.array([], pa.string())
+        return pa.array([], kind)
     offsets = np.empty(2 * count + 1, np.int32)
     offsets[0:-1:2], offsets[1::2] = text.start, text.end
     size = int((text.end - text.start).sum())
     offsets[-1] = min(int(offsets[0]) + 2 * size, len(buffer))
     spans = pa.Array.from_buffers(
-        pa.string(), 2 * count, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
+        kind, 2 * count, [None, pa.py_buffer(offsets), pa.py_buffer(buffer)]
     )
     return spans.take(pa.array(np.arange(0, 2 * count, 2, dtype=np.int32), mask=null))
 
@@ -172,7 +180,7 @@ def block_of_rows(
     base: int,
     texts: bytearray,
 ) -> Block:
-    """A block of rows read one by one; their texts are appended to `texts`, which begins at `base`."""
+    """A block of rows read one by one; their texts go to `texts`, which begins at `base`."""
     at = np.array(places, np.int64).reshape(len(rows), 2)
     data: dict[str, Data] = {}
     for column in columns:

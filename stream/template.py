@@ -1,4 +1,4 @@
-"""Structural templates: the exact bytes that messages of one structure share, and what lies between.
+"""Structural templates: the bytes that messages of one structure share, and what lies between.
 
 A template is learned from one message that was read strictly: literal bytes (punctuation, keys,
 every value that decides what the message is) and slots (values). A message that equals the
@@ -29,7 +29,7 @@ from stream.message import (
     recognise,
     walk,
 )
-from stream.windows import Spans, find_byte, gather
+from stream.windows import Spans, find_byte, gather, has_byte
 
 _LITERAL_WORDS = 8
 _SLOT_WORDS = 5
@@ -63,9 +63,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """The messages that equal a template, and the spans of their slots."""
+    """Messages and the spans of their slots; only those that are `alive` equal the template."""
 
     lines: np.ndarray
+    alive: np.ndarray
     slots: list[Spans]
 
 
@@ -153,15 +154,16 @@ def _values(line: bytes) -> Iterator[tuple[Path, int, int, bool]]:
 def match_template(
     template: Template, buffer: np.ndarray, start: np.ndarray, end: np.ndarray, lines: np.ndarray
 ) -> Matched:
-    """The messages among `lines` (indices into `start`, `end`) that equal the template's literals."""
+    """The messages among `lines` (indices into `start`, `end`) that equal the literals."""
     cursor = _Cursor(buffer, start[lines], end[lines], lines)
     for number, slot in enumerate(template.slots):
         if not cursor.pass_literal(template.literals[number], slot):
-            return Matched(cursor.lines, cursor.slots)
+            break
         cursor.pass_slot(slot, template.literals[number + 1][0])
-    cursor.pass_literal(template.literals[-1], None)
-    cursor.keep(cursor.at == cursor.end)
-    return Matched(cursor.lines, cursor.slots)
+    else:
+        cursor.pass_literal(template.literals[-1], None)
+        cursor.keep(cursor.at == cursor.end)
+    return Matched(cursor.lines, cursor.alive, cursor.slots)
 
 
 class _Cursor:
@@ -174,17 +176,28 @@ class _Cursor:
         self.at = start
         self.end = end
         self.lines = lines
+        self.alive = np.ones(len(lines), bool)
         self.slots: list[Spans] = []
         self._ahead: np.ndarray | None = None
 
     def keep(self, mask: np.ndarray) -> None:
-        """Go on with these messages only."""
+        """Only these messages still equal the template.
+
+        A few dead ones are carried along, held at their line's end, because dropping them costs
+        a copy of everything found so far; many are dropped.
+        """
         if mask.all():
             return
-        self.at, self.end, self.lines = self.at[mask], self.end[mask], self.lines[mask]
-        self.slots = [slot.take(mask) for slot in self.slots]
+        self.alive &= mask
+        if 8 * np.count_nonzero(self.alive) >= 7 * len(mask):
+            np.minimum(self.at, self.end, out=self.at)
+            return
+        alive = np.flatnonzero(self.alive)
+        self.at, self.end, self.lines = self.at[alive], self.end[alive], self.lines[alive]
+        self.alive = np.ones(len(alive), bool)
+        self.slots = [slot.take(alive) for slot in self.slots]
         if self._ahead is not None:
-            self._ahead = self._ahead[mask]
+            self._ahead = self._ahead[alive]
 
     def pass_literal(self, literal: bytes, slot: Slot | None) -> bool:
         """Compare the literal; fetch the slot's first windows with it. False: none is left.
@@ -210,6 +223,16 @@ class _Cursor:
         """Find the value's end: the closing quote, or what follows a number."""
         ahead = self._ahead
         assert ahead is not None
+        if _is_fixed(ahead, slot, terminator):
+            length = np.full(len(ahead), slot.size)
+        else:
+            length = self._find_end(ahead, terminator)
+        self.slots.append(Spans(self.buffer, self.at, length, ahead))
+        self.at = self.at + length
+        self._ahead = None
+        self.keep(self.at < self.end)
+
+    def _find_end(self, ahead: np.ndarray, terminator: int) -> np.ndarray:
         known = ahead.shape[1]
         length = find_byte(ahead[:, 0], terminator)
         for j in range(1, known):
@@ -220,10 +243,7 @@ class _Cursor:
                 length += np.where(missing, find_byte(ahead[:, j], terminator), 0)
         if (length == 8 * known).any():
             self._find_far(length, known, terminator)
-        self.slots.append(Spans(self.buffer, self.at, length, ahead))
-        self.at = self.at + length
-        self._ahead = None
-        self.keep(self.at < self.end)
+        return length
 
     def _find_far(self, length: np.ndarray, known: int, terminator: int) -> None:
         """Go on, window by window, in the messages whose value is longer than the example's."""
@@ -235,6 +255,24 @@ class _Cursor:
             step = find_byte(gather(self.buffer, at, 1)[:, 0], terminator)
             length[far] += step
             far = far[step == 8]
+
+
+def _is_fixed(ahead: np.ndarray, slot: Slot, terminator: int) -> bool:
+    """Whether all values are as long as the example's.
+
+    Text must hold no earlier quote. A number need not be searched: what follows it is no digit,
+    so a value that went on would be refused when it is read.
+    """
+    word, place = divmod(slot.size, 8)
+    if word >= ahead.shape[1]:
+        return False
+    follows = (ahead[:, word] >> np.uint64(8 * place)) & np.uint64(0xFF)
+    if not (follows == terminator).all():
+        return False
+    if not slot.is_string:
+        return True
+    whole = not has_byte(ahead[:, :word], terminator)
+    return whole and not (find_byte(ahead[:, word], terminator) < place).any()
 
 
 def _equals(rows: np.ndarray, literal: bytes, before: int) -> np.ndarray:

@@ -8,7 +8,7 @@ no change stays where it is, as spans; made-up text goes to the slice's `texts`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 
 from stream.rows import Data, Text, spans_to_array
 from stream.windows import (
-    KEEP_LOW,
     POW10,
     Spans,
     find_byte,
+    keep_low,
     longest,
     parse_digits,
     parse_integer,
@@ -40,6 +40,18 @@ class Texts:
     constants: Mapping[str, tuple[int, int]]
     constants_at: int
     made: bytearray
+    one: dict[bytes, tuple[int, int]] = field(default_factory=dict)
+
+    def unify(self, spans: Spans) -> Text:
+        """The texts' spans; the same span for all if all are one short text, like a venue."""
+        text, same = Text(spans.start, spans.end), spans.text_word(0)
+        if not len(same) or longest(spans) > 8 or not (same == same[0]).all():
+            return text
+        value = bytes(self.buffer[text.start[0] : text.end[0]])
+        if value not in self.one:
+            made = self.append(pa.array([value]))
+            self.one[value] = int(made.start[0]), int(made.end[0])
+        return Text(*(np.full(len(same), at) for at in self.one[value]))
 
     def constant(self, text: str) -> tuple[int, int]:
         """Span of one of the contract's constants."""
@@ -65,10 +77,10 @@ SYMBOL_BYTES[ord("a") : ord("z") + 1] -= 32
 SYMBOL_BYTES[ord("/")] = ord("-")
 
 
-def text_columns(spans: Spans, options: Mapping[str, Any], _: Texts) -> Read:
+def text_columns(spans: Spans, options: Mapping[str, Any], texts: Texts) -> Read:
     """Text as it stands."""
     good = None if options.get("empty") else spans.length > 0
-    return Text(spans.start, spans.end), good
+    return texts.unify(spans), good
 
 
 def symbol_columns(spans: Spans, options: Mapping[str, Any], texts: Texts) -> Read:
@@ -172,7 +184,7 @@ def is_literal(spans: Spans, text: bytes) -> np.ndarray:
     for j in range((len(text) + 7) // 8):
         part = text[8 * j : 8 * j + 8]
         wanted = np.uint64(int.from_bytes(part, "little"))
-        hit &= (spans.word(j) & KEEP_LOW[len(part)]) == wanted
+        hit &= (spans.word(j) & keep_low(len(part))) == wanted
     return hit
 
 
@@ -255,7 +267,7 @@ _TAIL_LIMITS = np.uint64(int.from_bytes(b"\x7f\x76\x76", "little"))
 
 
 def _clock(clock: np.ndarray, tail: np.ndarray, separator: str) -> tuple[np.ndarray, np.ndarray]:
-    """ns of the day of "??THH:MM" and ":SS"."""
+    """Nanoseconds of the day of "??THH:MM" and ":SS"."""
     pattern = int.from_bytes(f"\0\0{separator}00:00".encode(), "little")
     digits = (clock & np.uint64(0xFFFFFFFFFFFF0000)) ^ np.uint64(pattern)
     good = (((digits + _CLOCK_LIMITS) | digits) & _HIGH) == 0
@@ -269,18 +281,17 @@ def _clock(clock: np.ndarray, tail: np.ndarray, separator: str) -> tuple[np.ndar
 
 
 def _fraction(spans: Spans, tail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ns of ".123456" between the seconds and the Z: characters 19 to the last but one."""
+    """Nanoseconds of ".123456" between the seconds and the Z: characters 19 to the last but one."""
     has_fraction = spans.length > 20
     point = (tail >> np.uint64(24)) & _BYTE
     good = ~has_fraction | (point == ord("."))
     count = np.clip(spans.length - 21, 0, 9)
-    third, fourth = spans.word(3), np.uint64(0)
+    third = spans.word(3)
     first8 = (tail >> np.uint64(32)) | (third << np.uint64(32))
     value, is_good = parse_digits(first8, np.minimum(count, 8))
     good &= is_good
     if longest(spans) > 29:
-        fourth = third >> np.uint64(32)
-        last, is_good = parse_digits(fourth, np.maximum(count - 8, 0))
+        last, is_good = parse_digits(third >> np.uint64(32), np.maximum(count - 8, 0))
         value = np.where(count > 8, value * np.uint64(10) + last, value)
         good &= is_good
     return (value * POW10[9 - count]).astype(np.int64), good

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
@@ -123,11 +123,14 @@ def read_decimal_text(value: object, options: Mapping[str, Any]) -> int:
 def _number(text: str) -> Decimal:
     if not _NUMBER.fullmatch(text):
         raise RecordRejected("not_a_number", f"found {_show(text)}, expected a number")
-    return Decimal(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise RecordRejected("out_of_range", f"{_show(text)} has too large an exponent") from None
 
 
 def _scaled(number: Decimal, scale: int, precision: int) -> int:
-    """Exact units of 10^-scale, at most `precision` digits. Integer arithmetic: no context rounds."""
+    """Exact units of 10^-scale, at most `precision` digits; integers, so that nothing rounds."""
     if not number:
         return 0
     if number.adjusted() + scale >= precision:
@@ -138,7 +141,7 @@ def _scaled(number: Decimal, scale: int, precision: int) -> int:
     if shift < 0 and any(digits[shift:]):
         raise RecordRejected("too_many_decimals", f"{_show(number)} has more than {scale} decimals")
     kept = digits[:shift] if shift < 0 else digits
-    units = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)
+    units: int = int("".join(map(str, kept)) or "0") * 10 ** max(shift, 0)
     return -units if sign else units
 
 
@@ -153,7 +156,7 @@ def read_enum(value: object, options: Mapping[str, Any]) -> str:
 
 
 def read_bool_enum(value: object, options: Mapping[str, Any]) -> str:
-    """true or false, mapped."""
+    """A boolean, mapped."""
     if type(value) is not bool:
         raise _reject_type(value, "true or false")
     return str(options["values"][value])
@@ -213,7 +216,7 @@ def read_iso_time(value: object, _: Mapping[str, Any]) -> int:
 
 
 def read_date_time_assumed_utc(value: object, _: Mapping[str, Any]) -> int:
-    """ "YYYY-MM-DD HH:MM:SS" without a zone, taken as UTC: an assumption where the source is silent."""
+    """A time "YYYY-MM-DD HH:MM:SS" without a zone, taken as UTC: an assumption."""
     return _date_time(_string(value), " ", has_zone=False)
 
 

@@ -19,9 +19,6 @@ _LOW_ONE = np.uint64(_ONES)
 _ZEROS = np.uint64(0x3030303030303030)
 _NOT_DIGIT = np.uint64(0x7676767676767676)
 
-KEEP_LOW = np.array([(1 << 8 * k) - 1 for k in range(9)], np.uint64)
-"""Masks that keep a window's first k characters."""
-
 POW10 = np.array([10**k for k in range(20)], np.uint64)
 
 
@@ -30,7 +27,22 @@ def gather(buffer: np.ndarray, at: np.ndarray, words: int) -> np.ndarray:
     width = 8 * words
     kind = "<u8" if words == 1 else f"V{width}"
     view: np.ndarray = np.ndarray((len(buffer) - width + 1,), kind, buffer, strides=(1,))
-    return view[at].view("<u8").reshape(len(at), words)
+    windows: np.ndarray = view[at].view("<u8").reshape(len(at), words)
+    return windows
+
+
+def keep_low(count: np.ndarray | int) -> np.ndarray:
+    """Masks that keep a window's first `count` (0 to 8) characters."""
+    # numpy shifts 64 bits out of 64 to 0, so that 8 keeps all.
+    bits = np.asarray(count, np.uint64) << np.uint64(3)
+    return np.asarray((np.uint64(1) << bits) - np.uint64(1))
+
+
+def _in_word(length: np.ndarray, number: int) -> np.ndarray:
+    """How many of a value's characters lie in its window `number`."""
+    if number:
+        length = np.maximum(length - 8 * number, 0)
+    return np.minimum(length, 8)
 
 
 def find_byte(window: Words, byte: int) -> np.ndarray:
@@ -39,15 +51,22 @@ def find_byte(window: Words, byte: int) -> np.ndarray:
     The classic zero-byte test: its lowest hit is exact, and only the lowest is used.
     """
     zeroed = window ^ np.uint64(byte * _ONES)
-    hits = (zeroed - _LOW_ONE) & ~zeroed & _HIGH
+    hits = (zeroed - _LOW_ONE) & ~zeroed
+    hits &= _HIGH
     # The bits below the lowest hit: 8 per byte, plus 7; all 64 when there is no hit.
-    below = (hits & (~hits + np.uint64(1))) - np.uint64(1)
+    below = (hits - np.uint64(1)) & ~hits
     return (np.bitwise_count(below) >> 3).astype(np.int64)
 
 
-def parse_digits(window: Words, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def has_byte(windows: Words, byte: int) -> bool:
+    """Whether any window holds such a byte."""
+    zeroed = windows ^ np.uint64(byte * _ONES)
+    return bool(((zeroed - _LOW_ONE) & ~zeroed & _HIGH).any())
+
+
+def parse_digits(window: Words, count: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
     """Value of each window's first `count` (0 to 8) characters, and whether all are digits."""
-    shift = ((8 - count) << 3).astype(np.uint64)
+    shift = np.asarray((8 - count) << 3, np.uint64)
     digits = (window ^ _ZEROS) << shift
     bad = ((digits + _NOT_DIGIT) | digits) & _HIGH
     value = digits * np.uint64(10) + (digits >> np.uint64(8))
@@ -78,7 +97,8 @@ class Spans:
 
     @property
     def end(self) -> np.ndarray:
-        return self.start + self.length
+        end: np.ndarray = self.start + self.length
+        return end
 
     def word(self, number: int) -> Words:
         """The window at character 8 * `number`; it may hold bytes behind the value's end."""
@@ -90,7 +110,7 @@ class Spans:
 
     def text_word(self, number: int) -> Words:
         """The same with everything behind the value's end zeroed."""
-        return self.word(number) & KEEP_LOW[np.clip(self.length - 8 * number, 0, 8)]
+        return self.word(number) & keep_low(_in_word(self.length, number))
 
     def drop_first(self, count: np.ndarray) -> Spans:
         """The spans without their first `count` characters."""
@@ -122,19 +142,18 @@ def parse_integer(spans: Spans) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _digits_of(words: list[Words], length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Value of each digit string, and whether all its characters are digits."""
     value = np.zeros(len(length), np.uint64)
     good = np.ones(len(length), bool)
+    fixed = int(length[0]) if len(length) and (length == length[0]).all() else None
     for j, word in enumerate(words):
-        count = np.clip(length - 8 * j, 0, 8)
-        if j == 0 and len(words) > 1 and len(word) and bool((word == word[0]).all()):
+        count = min(max(fixed - 8 * j, 0), 8) if fixed is not None else _in_word(length, j)
+        if isinstance(count, int) and count == 8 and (word == word[0]).all():
             # Neighbours share the leading digits of a time: convert them once.
-            one, is_good = parse_digits(word[:1], count.min(keepdims=True))
-            if count.min() == 8:
-                value[:] = one[0]
-                good &= is_good[0]
-                continue
-        part, is_good = parse_digits(word, count)
-        value = part if j == 0 else value * POW10[count] + part
+            part, is_good = parse_digits(word[:1], 8)
+        else:
+            part, is_good = parse_digits(word, count)
+        value = value * POW10[count] + part if j else part + value
         good &= is_good
     return value, good
 
@@ -184,6 +203,6 @@ def _squeeze(words: list[Words], point: np.ndarray) -> list[Words]:
         moved = word >> np.uint64(8)
         if j + 1 < len(words):
             moved |= words[j + 1] << np.uint64(56)
-        keep = KEEP_LOW[np.clip(point - 8 * j, 0, 8)]
+        keep = keep_low(_in_word(point, j))
         squeezed.append((word & keep) | (moved & ~keep))
     return squeezed

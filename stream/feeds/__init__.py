@@ -1,4 +1,4 @@
-"""The feeds: one module per feed in this folder that exports `CONTRACT`. Discovered, never registered.
+"""The feeds: one module per feed in this folder that exports `CONTRACT`; never registered.
 
 A new feed is a new file here; stream, table, alarm and service derive from `load_feeds()`.
 """

@@ -29,7 +29,7 @@ from stream.feeds.contract import (
 VENUES = ("sim", "coinbase", "kraken", "binance")
 _SESSION = {"session_date": Field("", "utc_date", {"of": "ts_event_ns"})}
 _CONTENT = ("ts_event_ns", "bid_price", "bid_size", "ask_price", "ask_size")
-"""Stands in for the id that Kraken does not give: the same content at the same time is one quote."""
+"""Stands in for the id that Kraken does not give: same content at the same time is one quote."""
 
 
 def _venue(name: str) -> Mapping[str, Field]:
