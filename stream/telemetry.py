@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, make_wsgi_app
 
 from stream.clock import to_utc
 from stream.errors import ConfigError
@@ -31,17 +31,22 @@ class Metric:
     """One line of the catalogue. `action` is what a person does when it looks wrong."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Literal["counter", "gauge"]
     unit: str
     labels: tuple[str, ...]
     meaning: str
     action: str
-    buckets: tuple[float, ...] = ()
 
-
-SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 METRICS = (
+    Metric(
+        "headrace_messages_total",
+        "counter",
+        "messages",
+        ("feed",),
+        "Messages committed: decoded, ignored and rejected",
+        "Several per record when producers pack them; compare with what producers report.",
+    ),
     Metric(
         "headrace_records_total",
         "counter",
@@ -91,15 +96,6 @@ METRICS = (
         "None for several epochs: the dataflow stalls; /healthz fails as well.",
     ),
     Metric(
-        "headrace_commit_seconds",
-        "histogram",
-        "seconds",
-        ("feed",),
-        "Time of one commit, from ledger entry to catalog",
-        "Grows with retained snapshots: expire them.",
-        SECONDS,
-    ),
-    Metric(
         "headrace_freshness_ms",
         "gauge",
         "milliseconds",
@@ -123,34 +119,10 @@ METRICS = (
         "Time since the last epoch ended",
         "Grows without bound when the dataflow stalls; the watchdog ends the process.",
     ),
-    Metric(
-        "headrace_throttled_total",
-        "counter",
-        "calls",
-        ("feed",),
-        "GetRecords calls refused because of their rate",
-        "Other consumers share five calls per second and shard: use enhanced fan-out.",
-    ),
-    Metric(
-        "headrace_gaps_total",
-        "counter",
-        "gaps",
-        ("feed",),
-        "Ranges lost to retention before they were read",
-        "Data is lost: page. `headrace query 'SELECT * FROM gaps'` names the ranges.",
-    ),
-    Metric(
-        "headrace_spool_bytes",
-        "gauge",
-        "bytes",
-        ("feed",),
-        "Messages of a producer that wait on disk",
-        "The stream cannot be reached or is too small; the spool is bounded.",
-    ),
 )
 """The catalogue. A new metric is a line here and an update where the thing happens."""
 
-Instrument = Counter | Gauge | Histogram
+Instrument = Counter | Gauge
 
 
 class Instruments:
@@ -174,14 +146,8 @@ class Instruments:
         """A gauge of the catalogue. Raises: KeyError for another name."""
         return self._find(name, Gauge, labels)  # type: ignore[return-value]
 
-    def histogram(self, name: str, **labels: str) -> Histogram:
-        """A histogram of the catalogue. Raises: KeyError for another name."""
-        return self._find(name, Histogram, labels)  # type: ignore[return-value]
-
     def render(self) -> bytes:
         """The text that Prometheus reads."""
-        from prometheus_client import generate_latest  # noqa: PLC0415 - tests and debugging
-
         return generate_latest(self.registry)
 
     def _find(self, name: str, kind: type[Instrument], labels: dict[str, str]) -> Instrument:
@@ -191,14 +157,6 @@ class Instruments:
         return instrument.labels(**labels)
 
     def _build(self, metric: Metric) -> Instrument:
-        if metric.kind == "histogram":
-            return Histogram(
-                metric.name,
-                metric.meaning,
-                metric.labels,
-                buckets=metric.buckets,
-                registry=self.registry,
-            )
         kind = Counter if metric.kind == "counter" else Gauge
         return kind(metric.name, metric.meaning, metric.labels, registry=self.registry)
 
@@ -246,16 +204,18 @@ def serve_metrics(
 ) -> MetricsServer:
     """Answer /metrics and /healthz (200 or 503) from a thread of its own.
 
-    Args: port: 0 takes a free one, named in the result. Raises: ConfigError for a busy port.
+    Args: is_healthy: called for both, so it may bring gauges up to date. port: 0 takes a free
+    one, named in the result. Raises: ConfigError for a busy port.
     """
     metrics: Callable[..., Iterable[bytes]] = make_wsgi_app(instruments.registry)
 
     def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        is_well = is_healthy()
         if environ["PATH_INFO"] == "/metrics":
             return metrics(environ, start_response)
         is_known = environ["PATH_INFO"] == "/healthz"
         status = "404 Not Found" if not is_known else "200 OK"
-        if is_known and not is_healthy():
+        if is_known and not is_well:
             status = "503 Service Unavailable"
         start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
         return [f"{status[4:].lower()}\n".encode()]

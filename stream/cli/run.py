@@ -28,10 +28,16 @@ def run(feed: str, as_json: bool) -> None:
 
     from stream.engine import Stop, stop_on_signals
     from stream.live import run_feed
+    from stream.observe import observe
 
     stop = Stop()
     stop_on_signals(stop)  # before any thread starts: they inherit its signal mask
-    tally = run_feed(settings, feed, stop=stop)
+    on_commit, server = observe(settings, feed)
+    try:
+        tally = run_feed(settings, feed, stop=stop, on_commit=on_commit)
+    finally:
+        if server:
+            server.close()
     if as_json:
         print_json(tally)
     else:
@@ -56,7 +62,7 @@ def lag(feeds: tuple[str, ...], as_json: bool) -> None:
 
     report = read_lag(settings, names)
     if as_json:
-        print_json(report)
+        print_json(report.to_json())
     else:
         print_table(to_plain(report.shards), title="shards")
         print_table(to_plain(report.tables), title="tables")
