@@ -127,6 +127,6 @@ def redrive(feed: str, reasons: tuple[str, ...], apply: bool, as_json: bool) -> 
     if as_json:
         print_json(report)
     else:
-        print_table([to_plain(report)])
+        print_table([{"redrive": k, "": v} for k, v in to_plain(report).items()])
         if not apply:
             click.echo("A dry run: nothing was written. --apply lands the rows.")

@@ -59,7 +59,7 @@ def print_table(
         table.add_row(*(format_cell(value) for value in row.values()))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:  # a pipe has no width: do not cut values
-        wide = Console(width=100_000)
+        wide = Console(width=100_000, highlight=False, markup=False)
         console = Console(width=wide.measure(table).maximum, highlight=False, markup=False)
     console.print(table)
     if len(rows) > max_rows:

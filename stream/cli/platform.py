@@ -114,7 +114,11 @@ def _print_status(state: PlatformState, report: dict[str, Any]) -> None:
     click.echo(f"headrace is {state.phase} in {report['home']}; AWS at {state.endpoint}")
     print_table([_process_row(process, report["pulses"]) for process in report["processes"]])
     shards = [
-        {"feed": feed, **shard}
+        {
+            "feed": feed,
+            "shard": shard["shard"]["shard"],
+            **{name: shard[name] for name in ("state", "behind_ms", "records", "detail")},
+        }
         for feed, pulse in report["pulses"].items()
         for shard in pulse["shards"]
     ]

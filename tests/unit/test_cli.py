@@ -14,6 +14,7 @@ from stream.cli import headrace
 from stream.cli.failure import describe, run_command
 from stream.cli.output import format_cell, print_json, print_table
 from stream.errors import ConfigError, ImmutableObjectError, PipelineError
+from stream.settings import Settings
 
 VERBS = [
     *("demo", "up", "down", "status", "produce", "run", "query", "lag"),
@@ -193,6 +194,17 @@ def test_json_keeps_decimals_and_bytes_exact(capsys):
 def test_table_in_a_pipe_is_not_cut(capsys):
     print_table([{"key": "k" * 300, "rows": 1}])
     assert "k" * 300 in capsys.readouterr().out
+
+
+def test_table_prints_brackets_as_they_are(capsys):
+    print_table([{"key": "s3://bucket[/prefix] [red]x[/red]"}])
+    assert "s3://bucket[/prefix] [red]x[/red]" in capsys.readouterr().out
+
+
+def test_check_prints_every_setting(capsys):
+    assert run("check") == 1
+    text = capsys.readouterr().out
+    assert all(f"HEADRACE_{name.upper()} " in text for name in Settings.model_fields)
 
 
 def test_table_says_how_many_rows_it_left_out(capsys):
