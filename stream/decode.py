@@ -115,6 +115,8 @@ def _reject_outright(
 
 def _reject(lines: Lines, line: int, item: int, reason: str, detail: str) -> Reject:
     record_no, line_no = int(lines.record_no[line]), int(lines.line_no[line])
+    if not detail.isascii():  # what was found may hold half a surrogate pair
+        detail = detail.encode(errors="backslashreplace").decode()
     return record_no, line_no, item, reason, detail, lines.raw(line)
 
 

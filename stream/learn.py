@@ -119,7 +119,8 @@ class _Pass:
             return chunk[:0]
         if isinstance(template.verdict, str):
             good = _check_unread(template, matched, set())
-            done = matched.lines[matched.alive if good is None else matched.alive & good]
+            good = matched.alive if good is None else matched.alive & good
+            done: np.ndarray = matched.lines[good]
             if len(done):
                 name = template.verdict
                 self.ignored[name] = self.ignored.get(name, 0) + len(done)
@@ -195,6 +196,9 @@ class _Reading:
         if isinstance(reader.default, Same):
             same = reader.default.column
             return self.arrival_ns if same == ARRIVAL else data[same]
+        if reader.default is None and reader.is_text:
+            nulls = np.full(self.count, NULL)
+            return Text(nulls, nulls)
         return self._constant(reader.default)
 
     def _slot(self, path: Path) -> Spans | None:

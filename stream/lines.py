@@ -103,12 +103,12 @@ def split_lines(payloads: pa.Array, data: bytearray, spare: bytes = b"") -> Line
         payload = np.frombuffer(payloads.buffers()[2], np.uint8)[first:last]
         np.frombuffer(data, np.uint8)[PAD:payload_end] = payload
     data[payload_end + PAD : payload_end + PAD + len(spare)] = spare
-    return _split(data, payload_end, offsets - first + PAD)
+    buffer = np.frombuffer(data, np.uint8, payload_end + PAD + len(spare) + PAD)
+    return _split(data, buffer, payload_end, offsets - first + PAD)
 
 
-def _split(data: bytearray, payload_end: int, offsets: np.ndarray) -> Lines:
+def _split(data: bytearray, buffer: np.ndarray, payload_end: int, offsets: np.ndarray) -> Lines:
     """Cut at every newline and every record end, then drop blank pieces."""
-    buffer = np.frombuffer(data, np.uint8)
     newlines, controls = _find_controls(buffer, payload_end)
     record_no, line_no = _number(newlines, offsets)
     start, end = _pieces(newlines, offsets, line_no)

@@ -51,6 +51,7 @@ class Reader:
     parts: tuple[Path, ...]
     default: Value | Same
     is_optional: bool
+    is_text: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ def _reader(column: str, field: Field, kind_of: pa.DataType) -> Reader:
         else (),
         field.default,
         field.optional,
+        bool(pa.types.is_string(kind_of)),
     )
 
 

@@ -85,11 +85,11 @@ def text_columns(spans: Spans, options: Mapping[str, Any], texts: Texts) -> Read
 
 def symbol_columns(spans: Spans, options: Mapping[str, Any], texts: Texts) -> Read:
     """Symbols; a copy is made only when one needs another case or separator."""
-    data, good = text_columns(spans, options, texts)
-    assert isinstance(data, Text)
     if _is_plain(spans):
-        return data, good
-    return texts.append(spans_to_array(data, texts.buffer), SYMBOL_BYTES), good
+        return text_columns(spans, options, texts)
+    good = None if options.get("empty") else spans.length > 0
+    found = spans_to_array(Text(spans.start, spans.end), texts.buffer)
+    return texts.append(found, SYMBOL_BYTES), good
 
 
 def _is_plain(spans: Spans) -> bool:

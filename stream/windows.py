@@ -42,7 +42,8 @@ def _in_word(length: np.ndarray, number: int) -> np.ndarray:
     """How many of a value's characters lie in its window `number`."""
     if number:
         length = np.maximum(length - 8 * number, 0)
-    return np.minimum(length, 8)
+    inside: np.ndarray = np.minimum(length, 8)
+    return inside
 
 
 def find_byte(window: Words, byte: int) -> np.ndarray:
@@ -55,7 +56,8 @@ def find_byte(window: Words, byte: int) -> np.ndarray:
     hits &= _HIGH
     # The bits below the lowest hit: 8 per byte, plus 7; all 64 when there is no hit.
     below = (hits - np.uint64(1)) & ~hits
-    return (np.bitwise_count(below) >> 3).astype(np.int64)
+    index: np.ndarray = (np.bitwise_count(below) >> 3).astype(np.int64)
+    return index
 
 
 def has_byte(windows: Words, byte: int) -> bool:
@@ -103,10 +105,12 @@ class Spans:
     def word(self, number: int) -> Words:
         """The window at character 8 * `number`; it may hold bytes behind the value's end."""
         if self._words is not None and number < self._words.shape[1]:
-            return self._words[:, number]
+            known: Words = self._words[:, number]
+            return known
         # A short value near the buffer's end: stay inside, those bytes are not the value's.
         at = np.minimum(self.start + 8 * number, len(self.buffer) - 8)
-        return gather(self.buffer, at, 1)[:, 0]
+        window: Words = gather(self.buffer, at, 1)[:, 0]
+        return window
 
     def text_word(self, number: int) -> Words:
         """The same with everything behind the value's end zeroed."""
