@@ -25,13 +25,11 @@ from typing import Any, Protocol, TypeVar
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
-from bytewax.errors import BytewaxRuntimeError
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from bytewax.testing import run_main
 
 from stream.clock import Clock, to_utc
-from stream.errors import PipelineError
 from stream.slices import Slice
 
 Result = TypeVar("Result")
@@ -85,6 +83,15 @@ class Epoch:
     clock: Clock
     credit: int = 0
     began: float = 0.0
+    failure: BaseException | None = None
+
+    def fail(self, error: BaseException) -> None:
+        """A step failed: read no more, commit nothing more; `run_dataflow` raises the error.
+
+        Raising it inside the dataflow would work too, but Bytewax then prints a panic of its own.
+        """
+        self.failure = self.failure or error
+        self.stop.request()
 
     def begin(self) -> None:
         """An epoch ended, the next one begins."""
@@ -104,7 +111,7 @@ class _LanePart(StatefulSourcePartition[Slice, None]):
     def next_batch(self) -> Iterable[Slice]:
         if self._epoch.stop.requested or self._lanes.is_finished(self._lane):
             raise StopIteration
-        item = self._lanes.poll(self._lane) if self._epoch.credit > 0 else None
+        item = self._poll() if self._epoch.credit > 0 else None
         if item is None:
             self._awake = self._later(1 if self._lanes.has_shards(self._lane) else 5)
             return []
@@ -117,6 +124,13 @@ class _LanePart(StatefulSourcePartition[Slice, None]):
 
     def snapshot(self) -> None:
         self._epoch.begin()
+
+    def _poll(self) -> Slice | None:
+        try:
+            return self._lanes.poll(self._lane)
+        except Exception as error:  # noqa: BLE001 - kept, and raised by run_dataflow
+            self._epoch.fail(error)
+            return None
 
     def _later(self, factor: int) -> datetime:
         return to_utc(self._epoch.clock.now_ns()).astimezone(UTC) + self._pause * factor
@@ -134,19 +148,23 @@ class _LaneSource(FixedPartitionedSource[Slice, None]):
 
 
 class _CommitPart(StatefulSinkPartition[Any, None]):
-    def __init__(self, committer: Committer[Any]) -> None:
-        self._committer = committer
+    def __init__(self, committer: Committer[Any], epoch: Epoch) -> None:
+        self._committer, self._epoch = committer, epoch
 
     def write_batch(self, values: list[Any]) -> None:
         self._committer.add(values)
 
     def snapshot(self) -> None:
-        self._committer.commit()
+        if self._epoch.failure is None:
+            try:
+                self._committer.commit()
+            except Exception as error:  # noqa: BLE001 - kept, and raised by run_dataflow
+                self._epoch.fail(error)
 
 
 class _CommitSink(FixedPartitionedSink[Any, None]):
-    def __init__(self, committer: Committer[Any]) -> None:
-        self._committer = committer
+    def __init__(self, committer: Committer[Any], epoch: Epoch) -> None:
+        self._committer, self._epoch = committer, epoch
 
     def list_parts(self) -> list[str]:
         return ["committer"]
@@ -155,7 +173,24 @@ class _CommitSink(FixedPartitionedSink[Any, None]):
         return 0
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> _CommitPart:  # noqa: ARG002
-        return _CommitPart(self._committer)
+        return _CommitPart(self._committer, self._epoch)
+
+
+def _guarded(
+    process: Callable[[list[Slice]], Iterable[Result]], epoch: Epoch
+) -> Callable[[list[Slice]], Iterable[tuple[str, Result]]]:
+    """`process`, keyed for the sink; after a failure it does nothing any more."""
+
+    def run(slices: list[Slice]) -> Iterable[tuple[str, Result]]:
+        if epoch.failure is not None:
+            return []
+        try:
+            return [("committer", result) for result in process(slices)]
+        except Exception as error:  # noqa: BLE001 - kept, and raised by run_dataflow
+            epoch.fail(error)
+            return []
+
+    return run
 
 
 def build_dataflow(
@@ -177,30 +212,32 @@ def build_dataflow(
     flow = Dataflow(feed)
     source = _LaneSource(lambda lane: _LanePart(lanes, lane, epoch, pause), lanes.names)
     slices = op.input("slices", flow, source)
-    results = op.flat_map_batch("process", slices, lambda batch: _keyed(process(batch)))
-    op.output("commit", results, _CommitSink(committer))
+    results = op.flat_map_batch("process", slices, _guarded(process, epoch))
+    op.output("commit", results, _CommitSink(committer, epoch))
     return flow
 
 
-def run_dataflow(flow: Dataflow, *, epoch_seconds: float) -> None:
-    """Run one worker in this thread until the lanes end or `Stop` is requested.
+def run_dataflow(flow: Dataflow, epoch: Epoch, *, epoch_seconds: float) -> None:
+    """Run one worker in this thread until the lanes end or a stop is requested.
 
-    Raises: the PipelineError that a step raised; anything else as it was raised.
+    Raises: what a step raised. Nothing of its epoch was committed.
     """
-    try:
-        run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))  # type: ignore[no-untyped-call]
-    except BytewaxRuntimeError as error:
-        raise _cause(error) from error
+    run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))  # type: ignore[no-untyped-call]
+    if epoch.failure is not None:
+        raise epoch.failure
 
 
 def stop_on_signals(stop: Stop) -> None:
     """SIGTERM and SIGINT request a stop; a second one, or 25 s, ends the process hard.
 
-    A thread with `sigwait` and not a handler: Python handlers do not run while a cluster waits
-    for its peers, and as PID 1 without a handler SIGTERM is ignored. Call before other threads
-    start, so that they inherit the mask.
+    A thread with `sigwait`: Python handlers do not run while a cluster waits for its peers, and
+    as PID 1 without a handler SIGTERM is ignored. A handler as well: native libraries start
+    threads when they are imported, those do not have our mask, and a signal that the kernel
+    gives to one of them would end the process.
     """
     wanted = {signal.SIGTERM, signal.SIGINT}
+    for number in wanted:
+        signal.signal(number, lambda *_: stop.request())
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
 
     def wait() -> None:
@@ -226,15 +263,3 @@ def watch_epochs(epoch: Epoch, limit_seconds: float) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="watchdog", daemon=True).start()
-
-
-def _keyed(results: Iterable[Result]) -> Iterable[tuple[str, Result]]:
-    return [("committer", result) for result in results]
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The error that a step raised, under Bytewax's wrapping."""
-    found: BaseException = error
-    while found.__cause__ is not None and not isinstance(found, PipelineError):
-        found = found.__cause__
-    return found

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from stream.bars import BarKeeper, slice_totals
+from stream.bar_keeper import BarKeeper
+from stream.bars import slice_totals
 from stream.bronze import write_bronze
 from stream.decode import decode_records
 from stream.dedup import CommittedKeys, Dedup
@@ -176,6 +177,11 @@ class RoadCommitter:
                 [r.totals for r in results if r.totals is not None and r.record.slice_id in landed],
             )
         self._on_commit(self.tally)
+
+    def finish(self) -> None:
+        """A clean end: corrections that bars still wait for are applied."""
+        if self._bars is not None:
+            self._bars.flush()
 
 
 def _record(item: Slice, **counts: object) -> SliceRecord:

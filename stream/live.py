@@ -10,13 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from stream.bars import BARS, DOCS, ORDER, TABLE, BarKeeper
+from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
 from stream.errors import ConfigError
 from stream.feeds import load_feed
-from stream.feeds.contract import Contract
 from stream.flow import Road, RoadCommitter, Tally
 from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.connect import Lake, connect_lake
@@ -53,7 +52,9 @@ def run_feed(
     ledger = Ledger(feed, table, lake.store, clock)
     pin_start(ledger, source, feed, settings.start, clock)
     lanes = _open_lanes(settings, feed, source, lake, clock)
-    bars = _open_bars(lake, contract, ledger)
+    bars = open_bars(lake, contract, ledger)
+    if bars is not None:
+        bars.catch_up()
     keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
     road = Road(contract, lake.store, table.arrow_schema, keys, settings.upload_threads)
     committer = RoadCommitter(ledger, bars, lambda: _gaps(lanes), on_commit)
@@ -68,7 +69,8 @@ def run_feed(
     pulse.start()
     lanes.start()
     try:
-        run_dataflow(flow, epoch_seconds=settings.epoch_seconds)
+        run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds)
+        committer.finish()
     finally:
         lanes.stop()
         road.close()
@@ -148,15 +150,6 @@ def _open_lanes(
         queue_bytes=settings.epoch_max_bytes // 4,
         clock=clock,
     )
-
-
-def _open_bars(lake: Lake, contract: Contract, ledger: Ledger) -> BarKeeper | None:
-    if not contract.has_bars:
-        return None
-    bars = lake.catalog.open_or_create(TABLE, BARS, ORDER, DOCS)
-    keeper = BarKeeper(bars, lake.table(contract), ledger, lake.store)
-    keeper.catch_up()
-    return keeper
 
 
 def _ancestors(reader: StreamReader) -> Callable[[ShardRef], frozenset[str]]:

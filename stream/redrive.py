@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from stream.bars import BARS, DOCS, ORDER, TABLE, BarKeeper
+from stream.bar_keeper import open_bars
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.decode import decode_records
 from stream.dedup import Distinct
@@ -116,9 +116,8 @@ def redrive(
     entry = ledger.commit_redrive(plan)
     report = work.report(planned, is_applied=True)
     report.commit = entry.number if entry else None
-    if contract.has_bars:
-        bars = lake.catalog.open_or_create(TABLE, BARS, ORDER, DOCS)
-        BarKeeper(bars, lake.table(contract), ledger, lake.store).catch_up()
+    if bars := open_bars(lake, contract, ledger):
+        bars.catch_up()
     return report
 
 

@@ -7,7 +7,8 @@ Both read the same generated files and must agree on their counts before a time 
 runs in a process of its own; CPU and memory are that process's, from after its imports (CPU)
 or in whole (peak RSS). DuckDB's job is one SQL script over everything at once: it keeps the raw
 lines, types, validates and de-duplicates the trades, and keeps the refused lines. It leaves out
-what headrace also does: incremental state, exactly-once commits, lineage and bars.
+what headrace also does: incremental state, exactly-once commits and lineage. `--bars` adds the
+one-minute bars, of which almost every one holds a correction in this input.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--slice-ticks", type=int, default=50_000)
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--epoch-seconds", type=float, default=2.0)
+    parser.add_argument("--bars", action="store_true", help="keep one-minute bars as well")
     parser.add_argument("--json", action="store_true")
     parser.add_argument(
         "--side", choices=("headrace", "duckdb", "generate"), help=argparse.SUPPRESS
@@ -88,7 +90,7 @@ def generate(options: argparse.Namespace) -> None:
 
 def run_headrace(options: argparse.Namespace) -> None:
     """The real road: Bytewax, Bronze, Silver, quarantine, commits, bars, on local files."""
-    from stream.bars import BARS, DOCS, ORDER, TABLE, BarKeeper
+    from stream.bar_keeper import open_bars
     from stream.clock import SYSTEM_CLOCK
     from stream.engine import Epoch, Stop, build_dataflow, run_dataflow
     from stream.feeds import load_feed
@@ -105,19 +107,20 @@ def run_headrace(options: argparse.Namespace) -> None:
         ledger = Ledger("trades", table, lake.store)
         keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
         road = Road(contract, lake.store, table.arrow_schema, keys)
-        bars = lake.catalog.open_or_create(TABLE, BARS, ORDER, DOCS)
-        keeper = BarKeeper(bars, lake.table(contract), ledger, lake.store)
-        committer = RoadCommitter(ledger, keeper)
+        bars = open_bars(lake, contract, ledger) if options.bars else None
+        committer = RoadCommitter(ledger, bars)
+        epoch = Epoch(Stop(), settings.epoch_max_bytes, SYSTEM_CLOCK)
         flow = build_dataflow(
             "trades",
             FileLanes(sorted((options.folder / "input").iterdir())),
             road.process,
             committer,
-            epoch=Epoch(Stop(), settings.epoch_max_bytes, SYSTEM_CLOCK),
+            epoch=epoch,
             epoch_seconds=options.epoch_seconds,
         )
         with Meter() as meter:
-            run_dataflow(flow, epoch_seconds=options.epoch_seconds)
+            run_dataflow(flow, epoch, epoch_seconds=options.epoch_seconds)
+            committer.finish()
         tally = committer.tally
         meter.print(
             tally.messages,
@@ -224,7 +227,8 @@ def read_records(path: Path, number: int):
         pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     )
     base = 10**55 + number * 10**9
-    arrival = START_NS + (number + 1) * SHARDS * len(ends) * 1_000_000_000 // RATE
+    events = [json.loads(line)["ts_event_ns"] for line in data.splitlines()[-50:] if b"}" in line]
+    arrival = max(e for e in events if isinstance(e, int)) + 1_000_000_000
     return pa.record_batch(
         [
             payload,
@@ -274,6 +278,7 @@ def _side(side: str, folder: str, options: argparse.Namespace) -> dict:
     command = [sys.executable, __file__, "--side", side, "--folder", folder]
     for name in ("ticks", "slice_ticks", "epoch_seconds"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
+    command += ["--bars"] * options.bars
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -48,13 +48,13 @@ class Platform:
 
     def run_feed(self, feed: str) -> subprocess.Popen[bytes]:
         """Start `headrace run FEED` as its own process."""
-        log = (self.home / f"{feed}-{len(self.processes)}.log").open("wb")
-        process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "headrace"), "run", feed],
-            env=self.environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+        with (self.home / f"{feed}-{len(self.processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "headrace"), "run", feed],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
         self.processes.append(process)
         return process
 

@@ -1,0 +1,271 @@
+"""Keep `bars_1m` equal to the committed trades; lives in the process that commits.
+
+The slices of a commit are folded into running totals, and the touched bars appended as new
+revisions. What totals cannot be trusted for is recomputed from the trades table: everything at
+the first commit of a process or after another instance's, and, at the latest six commits later,
+bars that a correction, a cancel or a late row touched (their new trades show at once).
+
+The table carries the ledger numbers that it includes and up to which it is exact, so whatever a
+crash interrupts is found and made good at the next start (`catch_up`).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stream.bars import (
+    BARS,
+    DOCS,
+    MINUTE_NS,
+    ORDER,
+    TABLE,
+    TOTALS,
+    bar_rows,
+    current_totals,
+    merge_totals,
+    same_bars,
+)
+from stream.errors import CommitConflictError, RetryableError
+from stream.feeds.contract import Contract
+from stream.lake.catalog import LakeTable
+from stream.lake.connect import Lake
+from stream.lake.layout import SilverKey
+from stream.lake.ledger import Entry, Ledger, ObjectRef
+from stream.lake.store import Store
+from stream.silver import build_files
+
+NUMBER = "headrace.bars.number"
+EXACT = "headrace.bars.exact"
+REVISION = "headrace.bars.revision"
+KEPT_MINUTES = 30
+INEXACT_COMMITS = 6
+FAR_FUTURE_US = 253_402_300_799_000_000
+
+
+@dataclass(slots=True)
+class OpenBars:
+    """Running totals from `since_ns` on: of the committed trades up to entry `number`, with
+    corrections applied up to entry `exact`; `pending` names the bars that wait for theirs.
+    """
+
+    number: int = -1
+    exact: int = 0
+    since_ns: int = 1 << 62
+    totals: pa.Table = field(default_factory=TOTALS.empty_table)
+    pending: pa.Table = field(default_factory=TOTALS.empty_table)
+
+
+class BarKeeper:
+    """Appends revisions to `bars_1m` after each commit of trades."""
+
+    def __init__(self, table: LakeTable, trades: LakeTable, ledger: Ledger, store: Store) -> None:
+        self._table = table
+        self._trades = trades
+        self._ledger = ledger
+        self._store = store
+        self._open = OpenBars()
+        self._sql = duckdb.connect(":memory:", config={"threads": 1})
+
+    def apply(self, entry: Entry, totals: Sequence[pa.Table]) -> None:
+        """Append revisions for everything that a landed commit of trades touched."""
+        touched = merge_totals([TOTALS.empty_table(), *totals], self._sql)
+        if self._open.number == entry.number - 1:
+            changed = self._merge(entry, touched)
+        else:  # the first commit here, or another instance committed in between
+            changed = self._start_over(entry, touched)
+        self._append(changed, entry.number, self._open.exact)
+        self._forget_old()
+
+    def flush(self) -> None:
+        """Apply corrections that still wait: at the end of a run."""
+        if self._open.pending.num_rows:
+            self._open.exact = self._open.number
+            self._append(self._apply_pending(), self._open.number, self._open.exact)
+
+    def catch_up(self) -> None:
+        """Include what the ledger holds and this table does not: after a crash, a redrive."""
+        self._table.refresh()
+        done = self._included()
+        if done >= self._ledger.head().number:
+            return
+        entries = self._ledger.entries(after=done)
+        if entries:
+            number = entries[-1].number
+            self._append(self._recompute(self._touched_by(entries)), number, number)
+
+    def _merge(self, entry: Entry, touched: pa.Table) -> pa.Table:
+        """Fold a commit into the running totals; returns the bars to append."""
+        is_touched = same_bars(self._open.totals, touched)
+        untouched = self._open.totals.filter(pc.invert(is_touched))
+        merged = merge_totals([self._open.totals.filter(is_touched), touched], self._sql)
+        is_known = pc.greater_equal(merged["minute_ns"], self._open.since_ns)
+        waits = pc.or_(merged["must_recompute"], pc.invert(is_known))
+        self._open.totals = pa.concat_tables([untouched, merged.filter(is_known)])
+        self._open.pending = pa.concat_tables([self._open.pending, merged.filter(waits)])
+        self._open.number = entry.number
+        shown = merged.filter(pc.and_(is_known, pc.greater(merged["trades"], 0)))
+        if entry.number - self._open.exact < INEXACT_COMMITS:
+            if not self._open.pending.num_rows:
+                self._open.exact = entry.number
+            return shown
+        exact = self._apply_pending()
+        self._open.exact = entry.number
+        return pa.concat_tables([shown.filter(pc.invert(same_bars(shown, exact))), exact])
+
+    def _start_over(self, entry: Entry, touched: pa.Table) -> pa.Table:
+        """Trust nothing: recompute what was touched since the table's own number, keep totals
+        of the last half hour from there on.
+        """
+        self._table.refresh()
+        done = self._included()
+        if done < entry.number - 1:
+            missed = [e for e in self._ledger.entries(after=done) if e.number < entry.number]
+            touched = merge_totals([touched, self._touched_by(missed)], self._sql)
+        self._open = OpenBars(entry.number, entry.number)
+        if not touched.num_rows:
+            return touched
+        ends = pc.min_max(touched["minute_ns"]).as_py()
+        since = max(ends["min"], ends["max"] - KEPT_MINUTES * MINUTE_NS)
+        self._open.since_ns = since
+        if done == entry.number - 1 and not self._has_older(entry, since):
+            self._open = OpenBars(done, done, since)
+            return self._merge(entry, touched)
+        self._open.totals = self._recompute_since(since)
+        old = self._recompute(touched.filter(pc.less(touched["minute_ns"], since)))
+        return pa.concat_tables(
+            [self._open.totals.filter(same_bars(self._open.totals, touched)), old]
+        )
+
+    def _apply_pending(self) -> pa.Table:
+        """Recompute the bars that wait; running totals then hold their exact values."""
+        exact = self._recompute(self._open.pending)
+        self._open.pending = TOTALS.empty_table()
+        kept = self._open.totals.filter(pc.invert(same_bars(self._open.totals, exact)))
+        live = exact.filter(pc.greater_equal(exact["minute_ns"], self._open.since_ns))
+        self._open.totals = pa.concat_tables([kept, live])
+        return exact
+
+    def _included(self) -> int:
+        """The ledger number up to which nothing is missing in the table as last read."""
+        properties = self._table.properties
+        return min(int(properties.get(NUMBER, "0")), int(properties.get(EXACT, "0")))
+
+    def _has_older(self, entry: Entry, since_ns: int) -> bool:
+        """Whether trades from `since_ns` on were committed before this entry."""
+        own = {self._store.uri(item.path) for silver in _silver_of(entry) for item in silver}
+        return bool(set(self._files_between(since_ns // 1000, FAR_FUTURE_US)) - own)
+
+    def _touched_by(self, entries: Sequence[Entry]) -> pa.Table:
+        """The bars of the rows that entries added: only their keys matter."""
+        paths = [item.path for entry in entries for silver in _silver_of(entry) for item in silver]
+        return self._aggregate([self._store.uri(path) for path in paths])
+
+    def _recompute_since(self, since_ns: int) -> pa.Table:
+        bars = self._aggregate(self._files_between(since_ns // 1000, FAR_FUTURE_US))
+        return bars.filter(pc.greater_equal(bars["minute_ns"], since_ns))
+
+    def _recompute(self, wanted: pa.Table) -> pa.Table:
+        """The bars of `wanted`, computed from the committed trades."""
+        if not wanted.num_rows:
+            return TOTALS.empty_table()
+        ends = pc.min_max(wanted["minute_ns"]).as_py()
+        last_us = (ends["max"] + MINUTE_NS) // 1000
+        return self._aggregate(self._files_between(ends["min"] // 1000, last_us), wanted)
+
+    def _files_between(self, first_us: int, last_us: int) -> list[str]:
+        self._trades.refresh()
+        return self._trades.data_files_between(first_us, last_us)
+
+    def _aggregate(self, files: Sequence[str], wanted: pa.Table | None = None) -> pa.Table:
+        """Bars of the trades in data files; only those in `wanted` if given."""
+        paths = [self._store.relative(uri) for uri in files]
+        trades = [SilverTrades(d, wanted) for d in self._store.get_many(paths) if d is not None]
+        if wanted is not None:
+            trades = [file for file in trades if file.is_touched]
+        return current_totals(trades, self._sql) if trades else TOTALS.empty_table()
+
+    def _append(self, totals: pa.Table, number: int, exact: int) -> None:
+        """Commit revisions, unless an instance that is further on has the say now."""
+        for _ in range(20):
+            properties = self._table.properties
+            state = (int(properties.get(NUMBER, "0")), int(properties.get(EXACT, "0")))
+            if state[0] > number or state >= (number, exact):
+                return
+            revision = int(properties.get(REVISION, "0")) + 1
+            marks = {NUMBER: str(number), EXACT: str(exact), REVISION: str(revision)}
+            files = build_files(
+                bar_rows(totals, revision, self._sql),
+                self._table.arrow_schema,
+                "ts_event_ns",
+                lambda day, digest, n=revision: SilverKey(TABLE, day, f"r{n:012d}", digest[:16]),
+                ["venue", "symbol", "revision"],
+            )
+            try:
+                self._table.append([file.write(self._store)[1] for file in files], marks, marks)
+            except CommitConflictError:
+                self._table.refresh()
+            except RetryableError:
+                self._table.refresh()
+                if int(self._table.properties.get(NUMBER, "0")) < number:
+                    raise
+            else:
+                return
+        raise CommitConflictError(f"table {TABLE}: 20 commits in a row lost to another writer")
+
+    def _forget_old(self) -> None:
+        if not self._open.totals.num_rows:
+            return
+        newest: int = pc.max(self._open.totals["minute_ns"]).as_py()
+        since = newest - KEPT_MINUTES * MINUTE_NS
+        if since > self._open.since_ns:
+            self._open.since_ns = since
+            kept = pc.greater_equal(self._open.totals["minute_ns"], since)
+            self._open.totals = self._open.totals.filter(kept)
+
+
+def open_bars(lake: Lake, contract: Contract, ledger: Ledger) -> BarKeeper | None:
+    """The keeper of a feed's bars; None for a feed without bars."""
+    if not contract.has_bars:
+        return None
+    table = lake.catalog.open_or_create(TABLE, BARS, ORDER, DOCS)
+    return BarKeeper(table, lake.table(contract), ledger, lake.store)
+
+
+class SilverTrades:
+    """The trades of one Silver file, kept as stored; those that belong to `wanted` bars if given.
+
+    Prices are decoded only when they are read, and only for a file that holds a wanted bar.
+    """
+
+    def __init__(self, data: bytes, wanted: pa.Table | None) -> None:
+        self._data = data
+        self._mask: pa.Array | None = None
+        self.is_touched = True
+        if wanted is not None:
+            keys = self._parquet(["venue", "symbol", "ts_event_ns"])
+            minute = keys["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
+            self._mask = same_bars(keys.append_column("minute_ns", pa.array(minute)), wanted)
+            self.is_touched = bool(pc.any(self._mask).as_py())
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The wanted trades, in the file's order."""
+        rows = self._parquet(columns)
+        return rows if self._mask is None else rows.filter(self._mask)
+
+    def _parquet(self, columns: Sequence[str]) -> pa.Table:
+        return pq.read_table(
+            io.BytesIO(self._data),
+            columns=list(columns),
+            read_dictionary=["venue", "symbol", "kind"],
+        )
+
+
+def _silver_of(entry: Entry) -> list[tuple[ObjectRef, ...]]:
+    return [*(s.silver for s in entry.slices), *(r.silver for r in entry.redriven)]
