@@ -10,7 +10,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from stream.bars import BARS, DOCS, ORDER, TABLE, BarKeeper
+from stream.bar_keeper import BarKeeper
+from stream.bars import BARS, DOCS, ORDER, TABLE
 from stream.clock import ManualClock
 from stream.feeds import load_feed
 from stream.feeds.contract import Contract, RejectLimit
@@ -44,8 +45,8 @@ def trade(
         "trade_id": str(trade_id),
         "kind": kind,
         "ts_event_ns": at_ns,
-        "price": price,
-        "size": size,
+        "price": orjson.Fragment(price),
+        "size": orjson.Fragment(size),
         "side": "buy",
     }
     if known_at_ns is not None:
@@ -156,6 +157,20 @@ def open_small_lake(home: Path, contract: Contract | None = None) -> SmallLake:
 def trade_message() -> Callable[..., bytes]:
     """Build one canonical trade message."""
     return trade
+
+
+@pytest.fixture
+def open_lake() -> Iterator[Callable[[Path], SmallLake]]:
+    """Open a lake in a folder; opened again it is another process on the same lake."""
+    opened: list[SmallLake] = []
+
+    def opener(home: Path) -> SmallLake:
+        opened.append(open_small_lake(home))
+        return opened[-1]
+
+    yield opener
+    for lake in opened:
+        lake.road.close()
 
 
 @pytest.fixture

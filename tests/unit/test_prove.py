@@ -36,7 +36,9 @@ def filled(small_lake: Any, trade: Any) -> Any:
     small_lake.land_trades(50)
     small_lake.land_trades(40, shard=OTHER)
     twice = [trade(7, at_ns=small_lake.arrival_ns), trade(7, at_ns=small_lake.arrival_ns)]
-    small_lake.land(small_lake.slice([*twice, b"{broken", b'{"type":"heartbeat"}']))
+    small_lake.land(
+        small_lake.slice([*twice, b"{broken", b'{"type":"heartbeat","product_id":"A"}'])
+    )
     small_lake.land_trades(30)
     small_lake.land_trades(20, shard=OTHER)
     return small_lake

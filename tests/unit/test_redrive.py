@@ -37,7 +37,7 @@ def fixed_decoder(contract: Any, records: pa.RecordBatch) -> Decoded:
     """Today's decoder: it knows venue "fixed" and that "noise" is no data."""
     payloads = [
         payload.replace(b'"venue":"new"', b'"venue":"sim"').replace(
-            b'"noise"', b'{"type":"heartbeat"}'
+            b'"noise"', b'{"type":"heartbeat","product_id":"A"}'
         )
         for payload in records["payload"].to_pylist()
     ]
@@ -182,7 +182,7 @@ def test_crash_before_the_bars_is_caught_up_by_the_next_redrive(
     quarantined: Any, fixed: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("stream.bars.BarKeeper.catch_up", lambda _: None)
+        patch.setattr("stream.bar_keeper.BarKeeper.catch_up", lambda _: None)
         run(quarantined)
     assert ask(quarantined, "select sum(trades) from bars_1m_current") == [(3,)]
     run(quarantined)
