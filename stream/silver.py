@@ -153,13 +153,17 @@ class SilverKeys:
         files = self._table.data_files_between(since_ns // 1000, _far_future_us())
         hashes, times = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         time = self._contract.event_time
-        columns = list(dict.fromkeys([*self._contract.key, time, "slice_id", "sequence_number"]))
+        lineage = ("slice_id", "sequence_number", "is_late")
+        columns = list(dict.fromkeys([*self._contract.key, time, *lineage]))
         for data in self._store.get_many([self._store.relative(uri) for uri in files]):
             if data is None:
                 continue  # prove names missing files; here they hold no key that can repeat
             rows = pq.read_table(io.BytesIO(data), columns=columns)
             rows = rows.filter(_mine(rows, shard, ancestors, before))
-            rows = rows.filter(pc.greater_equal(rows[time], since_ns))
+            # Late rows are not remembered while running, so a restart may not know them either.
+            rows = rows.filter(
+                pc.and_(pc.greater_equal(rows[time], since_ns), pc.invert(rows["is_late"]))
+            )
             hashes.append(hash_rows(rows, self._contract.key))
             times.append(rows[time].combine_chunks().to_numpy())
         return np.concatenate(hashes), np.concatenate(times)
