@@ -153,9 +153,7 @@ def _check_rules(
 ) -> pa.Table:
     """Merge all rows, take out those that break a rule, and build the table."""
     block = merge_blocks(found.blocks, contract.columns)
-    buffer = lines.buffer
-    if found.texts:
-        buffer = np.concatenate([buffer, np.frombuffer(found.texts, np.uint8)])
+    buffer = lines.extend(found.texts) if found.texts else lines.buffer
     record_no = lines.record_no[block.line]
     columns = Columns(block, contract.columns, buffer, arrival_ns[record_no])
     is_bad = np.zeros(len(block.line), bool)

@@ -89,6 +89,16 @@ class _Pass:
 
     def learn(self, left: np.ndarray) -> np.ndarray:
         """Learn templates from what is left until too little is left or it does not pay."""
+        templates = self.plan.templates
+        is_few = len(left) < len(self.lines) // 32
+        if len(left) < MIN_LINES or (is_few and not templates.may_learn()):
+            return left
+        before = len(left)
+        left = self._learn(left)
+        templates.note_learning(paid=before - len(left) >= MIN_LINES // 2)
+        return left
+
+    def _learn(self, left: np.ndarray) -> np.ndarray:
         for _ in range(_MAX_LEARNED):
             if len(left) < MIN_LINES:
                 return left

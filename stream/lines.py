@@ -72,15 +72,25 @@ class Lines:
     def __len__(self) -> int:
         return len(self.start)
 
+    def extend(self, texts: bytearray) -> np.ndarray:
+        """The buffer with texts behind it, in place if there is room."""
+        end = len(self.buffer) + len(texts)
+        if end > len(self.data):
+            return np.concatenate([self.buffer, np.frombuffer(texts, np.uint8)])
+        extended = np.frombuffer(self.data, np.uint8, end)
+        extended[len(self.buffer) :] = np.frombuffer(texts, np.uint8)
+        return extended
+
     def raw(self, index: int) -> bytes:
         """The exact bytes of one message."""
         return bytes(self.data[self.start[index] : self.end[index]])
 
 
 def buffer_size(payloads: pa.Array, spare: bytes) -> int:
-    """Bytes that `split_lines` needs."""
+    """Bytes that `split_lines` needs, and some room behind for texts made while decoding."""
     offsets = _offsets(payloads)
-    return int(offsets[-1] - offsets[0]) + len(spare) + 3 * PAD
+    size = int(offsets[-1] - offsets[0])
+    return size + len(spare) + 3 * PAD + size // 3
 
 
 def _offsets(payloads: pa.Array) -> np.ndarray:

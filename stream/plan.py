@@ -14,6 +14,8 @@ from stream.message import Grammar, build_grammar
 from stream.template import Template
 
 MAX_TEMPLATES = 32
+MAX_PAUSE = 5
+"""Slices without learning, as a power of two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Templates:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._weights: dict[Template, float] = {}
+        self._pause = 0
+        self._failures = 0
 
     def known(self) -> list[Template]:
         """The most used of late first."""
@@ -45,10 +49,23 @@ class Templates:
             if len(self._weights) > MAX_TEMPLATES:
                 del self._weights[min(self._weights, key=lambda one: self._weights[one])]
 
+    def may_learn(self) -> bool:
+        """Whether to look for new templates among a few odd messages: less often, if in vain."""
+        with self._lock:
+            self._pause -= 1
+            return self._pause < 0
+
+    def note_learning(self, *, paid: bool) -> None:
+        """Say whether looking for new templates found one that matched."""
+        with self._lock:
+            self._failures = 0 if paid else min(self._failures + 1, MAX_PAUSE)
+            self._pause = (1 << self._failures) - 1
+
     def clear(self) -> None:
         """Forget all."""
         with self._lock:
             self._weights.clear()
+            self._pause = self._failures = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,6 +163,7 @@ def match_template(
     else:
         cursor.pass_literal(template.literals[-1], None)
         cursor.keep(cursor.at == cursor.end)
+    cursor.cover_dead()
     return Matched(cursor.lines, cursor.alive, cursor.slots)
 
 
@@ -197,7 +198,15 @@ class _Cursor:
         self.alive = np.ones(len(alive), bool)
         self.slots = [slot.take(alive) for slot in self.slots]
         if self._ahead is not None:
-            self._ahead = self._ahead[alive]
+            self._ahead = self._ahead[:, alive]
+
+    def cover_dead(self) -> None:
+        """Give dead messages a live one's values: odd ones would cost the others their pace."""
+        dead = np.flatnonzero(~self.alive)
+        if len(dead) and len(dead) < len(self.alive):
+            model = int(np.argmax(self.alive))
+            for slot in self.slots:
+                slot.copy_one(model, dead)
 
     def pass_literal(self, literal: bytes, slot: Slot | None) -> bool:
         """Compare the literal; fetch the slot's first windows with it. False: none is left.
@@ -212,7 +221,8 @@ class _Cursor:
             if slot is not None and number == len(pieces) - 1:
                 ahead = min((slot.size + 8) // 8, _SLOT_WORDS)
             rows = gather(self.buffer, self.at - before, words + ahead)
-            self._ahead = rows[:, words:] if ahead else None
+            # By window, not by message: what follows works on one window of all messages.
+            self._ahead = np.ascontiguousarray(rows[:, words:].T) if ahead else None
             self.at = self.at + len(piece)
             self.keep(_equals(rows, piece, before) & (self.at <= self.end))
             if not len(self.at):
@@ -223,8 +233,8 @@ class _Cursor:
         """Find the value's end: the closing quote, or what follows a number."""
         ahead = self._ahead
         assert ahead is not None
-        if _is_fixed(ahead, slot, terminator):
-            length = np.full(len(ahead), slot.size)
+        if _is_fixed(ahead, slot, terminator, self.alive):
+            length = np.full(len(self.at), slot.size)
         else:
             length = self._find_end(ahead, terminator)
         self.slots.append(Spans(self.buffer, self.at, length, ahead))
@@ -233,14 +243,14 @@ class _Cursor:
         self.keep(self.at < self.end)
 
     def _find_end(self, ahead: np.ndarray, terminator: int) -> np.ndarray:
-        known = ahead.shape[1]
-        length = find_byte(ahead[:, 0], terminator)
+        known = len(ahead)
+        length = find_byte(ahead[0], terminator)
         for j in range(1, known):
             missing = length == 8 * j
             if missing.all():
-                length += find_byte(ahead[:, j], terminator)
+                length += find_byte(ahead[j], terminator)
             elif missing.any():
-                length += np.where(missing, find_byte(ahead[:, j], terminator), 0)
+                length += np.where(missing, find_byte(ahead[j], terminator), 0)
         if (length == 8 * known).any():
             self._find_far(length, known, terminator)
         return length
@@ -257,22 +267,22 @@ class _Cursor:
             far = far[step == 8]
 
 
-def _is_fixed(ahead: np.ndarray, slot: Slot, terminator: int) -> bool:
-    """Whether all values are as long as the example's.
+def _is_fixed(ahead: np.ndarray, slot: Slot, terminator: int, alive: np.ndarray) -> bool:
+    """Whether the values of all messages that are alive are as long as the example's.
 
     Text must hold no earlier quote. A number need not be searched: what follows it is no digit,
     so a value that went on would be refused when it is read.
     """
     word, place = divmod(slot.size, 8)
-    if word >= ahead.shape[1]:
+    if word >= len(ahead):
         return False
-    follows = (ahead[:, word] >> np.uint64(8 * place)) & np.uint64(0xFF)
-    if not (follows == terminator).all():
-        return False
-    if not slot.is_string:
-        return True
-    whole = not has_byte(ahead[:, :word], terminator)
-    return whole and not (find_byte(ahead[:, word], terminator) < place).any()
+    follows = (ahead[word] >> np.uint64(8 * place)) & np.uint64(0xFF)
+    fits = follows == terminator
+    if slot.is_string and fits[alive].all():
+        fits &= find_byte(ahead[word], terminator) == place
+        for window in ahead[:word]:
+            fits &= ~has_byte(window, terminator)
+    return bool(fits.all() or fits[alive].all())
 
 
 def _equals(rows: np.ndarray, literal: bytes, before: int) -> np.ndarray:

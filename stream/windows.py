@@ -60,10 +60,10 @@ def find_byte(window: Words, byte: int) -> np.ndarray:
     return index
 
 
-def has_byte(windows: Words, byte: int) -> bool:
-    """Whether any window holds such a byte."""
-    zeroed = windows ^ np.uint64(byte * _ONES)
-    return bool(((zeroed - _LOW_ONE) & ~zeroed & _HIGH).any())
+def has_byte(window: Words, byte: int) -> np.ndarray:
+    """Which windows hold such a byte."""
+    zeroed = window ^ np.uint64(byte * _ONES)
+    return np.asarray(((zeroed - _LOW_ONE) & ~zeroed & _HIGH) != 0)
 
 
 def parse_digits(window: Words, count: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +104,8 @@ class Spans:
 
     def word(self, number: int) -> Words:
         """The window at character 8 * `number`; it may hold bytes behind the value's end."""
-        if self._words is not None and number < self._words.shape[1]:
-            known: Words = self._words[:, number]
+        if self._words is not None and number < len(self._words):
+            known: Words = self._words[number]
             return known
         # A short value near the buffer's end: stay inside, those bytes are not the value's.
         at = np.minimum(self.start + 8 * number, len(self.buffer) - 8)
@@ -114,15 +114,23 @@ class Spans:
 
     def text_word(self, number: int) -> Words:
         """The same with everything behind the value's end zeroed."""
-        return self.word(number) & keep_low(_in_word(self.length, number))
+        kept: Words = self.word(number) & keep_low(_in_word(self.length, number))
+        return kept
 
     def drop_first(self, count: np.ndarray) -> Spans:
         """The spans without their first `count` characters."""
         return Spans(self.buffer, self.start + count, self.length - count)
 
+    def copy_one(self, model: int, places: np.ndarray) -> None:
+        """Put the value of message `model` in place of those at `places`."""
+        self.start[places] = self.start[model]
+        self.length[places] = self.length[model]
+        if self._words is not None:
+            self._words[:, places] = self._words[:, model : model + 1]
+
     def take(self, index: np.ndarray) -> Spans:
         """The spans at these places (an index or a mask)."""
-        words = None if self._words is None else self._words[index]
+        words = None if self._words is None else self._words[:, index]
         return Spans(self.buffer, self.start[index], self.length[index], words)
 
 
