@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stream.bronze import BronzeSeals, bronze_bytes, bronze_key, read_bronze, write_bronze
@@ -66,10 +68,6 @@ def test_bronze_object_with_other_records_is_fatal(store: Store) -> None:
 
 def test_bronze_object_of_another_writer_version_is_adopted(store: Store) -> None:
     """The same records in other Parquet bytes: the ledger names what is stored."""
-    import io
-
-    import pyarrow.parquet as pq
-
     out = io.BytesIO()
     written = item([b"a", b"b"])
     pq.write_table(pa.Table.from_batches([written.records]), out, compression="none")

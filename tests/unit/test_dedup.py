@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from stream.dedup import KeyWindow
 
 MINUTE_NS = 60_000_000_000
@@ -53,8 +55,6 @@ def test_restarted_process_drops_what_the_other_one_landed(
 
 
 def test_window_forgets_whole_minutes() -> None:
-    import numpy as np
-
     window = KeyWindow(0)
     window.add_new(np.array([1, 2], np.uint64), np.array([0, 5 * MINUTE_NS], np.int64))
     assert len(window) == 2

@@ -55,7 +55,7 @@ def test_watch_stops_above_the_share(small_lake: Any) -> None:
     watch = RejectWatch(RejectLimit(share=0.5, over_rows=10, run=1_000))
     item = small_lake.slice([b"a"] * 10)
     watch.check(item, 10, rejects([(n, 0) for n in range(5)]))
-    with pytest.raises(QuarantineLimitError, match="8 of the last 10.*malformed_json"):
+    with pytest.raises(QuarantineLimitError, match=r"8 of the last 10.*malformed_json"):
         watch.check(item, 10, rejects([(n, 0) for n in range(8)]))
 
 
