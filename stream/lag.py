@@ -108,14 +108,15 @@ def read_lag(
     """
     lake = connect_lake(settings)
     tables = set(lake.catalog.names())
-    started = [feed for feed in feeds if load_feed(feed) and feed in tables]
+    contracts = {feed: load_feed(feed) for feed in feeds}
+    started = [feed for feed in feeds if feed in tables]
     if not started:
         raise ConfigError(
             f"none of {', '.join(feeds)} was started yet: `headrace run FEED` starts one."
         )
     opener = open_reader or _kinesis_reader
     reports = [
-        feed_lag(lake, load_feed(feed), opener(settings, feed), clock=clock) for feed in started
+        feed_lag(lake, contracts[feed], opener(settings, feed), clock=clock) for feed in started
     ]
     return LagReport(
         tuple(shard for report in reports for shard in report.shards),

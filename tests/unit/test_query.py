@@ -58,6 +58,7 @@ def test_trades_asof_shows_what_was_known_then(small_lake: Any, trade: Any) -> N
 
 def test_trades_current_adds_up_to_the_bars(small_lake: Any, trade: Any) -> None:
     land_corrections(small_lake, trade)
+    small_lake.committer.finish()  # corrections may wait a few commits for their bars
     with connect(small_lake.settings) as sql:
         bars = sql.execute(f"SELECT sum(trades), sum(volume), sum(notional) FROM ({FROM_TRADES})")
         from_trades = bars.fetchone()
