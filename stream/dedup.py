@@ -39,11 +39,10 @@ class Distinct:
 class CommittedKeys(Protocol):
     """Reads back what is committed (`silver.SilverKeys`)."""
 
-    def read(
-        self, shard: ShardRef, before: str | None, since_ns: int
-    ) -> tuple[Hashes, Times]:
+    def read(self, shard: ShardRef, before: str | None, since_ns: int) -> tuple[Hashes, Times]:
         """Key hashes and event times of committed rows of the shard (sequence numbers below
-        `before`) and of its ancestors (all), with event time >= `since_ns`."""
+        `before`) and of its ancestors (all), with event time >= `since_ns`.
+        """
         ...
 
 
@@ -111,13 +110,17 @@ class KeyWindow:
         if not len(hashes):
             return keep
         minutes = times // MINUTE_NS
-        order = np.lexsort((hashes, minutes)) if _spans(minutes) else np.argsort(hashes, kind="stable")
+        order = (
+            np.lexsort((hashes, minutes)) if _spans(minutes) else np.argsort(hashes, kind="stable")
+        )
         sorted_minutes = minutes[order]
         starts = np.flatnonzero(np.diff(sorted_minutes, prepend=sorted_minutes[:1] - 1))
         for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
             rows = order[start:end]
             remembered = remember is None or bool(remember[rows[0]])
-            keep[self._first_rows(rows, hashes[rows], int(sorted_minutes[start]), remembered)] = True
+            keep[self._first_rows(rows, hashes[rows], int(sorted_minutes[start]), remembered)] = (
+                True
+            )
         return keep
 
     def forget_before(self, since_ns: int) -> None:
@@ -130,11 +133,15 @@ class KeyWindow:
 
     def merge(self, other: KeyWindow) -> None:
         """Take in another window's keys."""
-        for minute, hashes in other._minutes.items():  # noqa: SLF001 - same class
+        for minute, hashes in other._minutes.items():
             self._minutes[minute] = np.union1d(self._minutes.get(minute, hashes[:0]), hashes)
 
     def _first_rows(
-        self, rows: npt.NDArray[np.int64], hashes: Hashes, minute: int, remember: bool  # noqa: FBT001
+        self,
+        rows: npt.NDArray[np.int64],
+        hashes: Hashes,
+        minute: int,
+        remember: bool,  # noqa: FBT001
     ) -> npt.NDArray[np.int64]:
         """Rows (sorted by hash, ties in message order) whose key is new in this minute."""
         first = np.ones(len(hashes), dtype=bool)

@@ -12,22 +12,26 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from rich.console import Console
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
-from stream.demo_screen import Line, Screen
+from stream.demo_screen import Line, Screen, table_of
 from stream.errors import ConfigError, PipelineError
 from stream.heartbeat import Pulse, read_pulse
 from stream.local.platform import create_lake_and_streams, embedded
 from stream.local.process import last_line, reap, spawn
 from stream.producers.produce import Request, Target, produce
 from stream.producers.pump import Figures
+from stream.prove import Proof, prove
+from stream.query import run_query
 from stream.settings import Settings, child_environment
 
 SHARES: Mapping[str, float] = {"trades": 0.7, "quotes": 0.295, "news": 0.005}
@@ -117,13 +121,26 @@ def run_demo(
         create_lake_and_streams(settings, list(SHARES))
         screen = stack.enter_context(Screen(is_quiet=is_quiet))
         feeds = stack.enter_context(_dataflows(settings))
-        publishing = _publish(settings, feeds, records, seconds, rate, seed, clock)
+        requests = {
+            feed: Request(
+                feed,
+                rate=rate * share,
+                count=max(1, round(records * share)) if records else None,
+                seconds=seconds,
+                seed=seed,
+                start_ns=clock.now_ns(),
+            )
+            for feed, share in SHARES.items()
+        }
+        publishing = _publish(settings, feeds, requests)
         stack.callback(publishing.end)
         _watch(settings, feeds, publishing, screen, clock)
         for feed in feeds:  # SIGTERM: the open epoch is committed, then exit 0
             reap(feed.process)
         screen.close()
-        return _conclude(settings, feeds, keep, clock.monotonic() - began, is_quiet=is_quiet)
+        home = str(settings.home) if keep else None
+        seconds = clock.monotonic() - began
+        return _conclude(settings, feeds, home=home, seconds=seconds, console=screen.console)
 
 
 def _demo_settings(settings: Settings, stack: ExitStack, *, keep: bool) -> Settings:
@@ -156,28 +173,14 @@ def _dataflows(settings: Settings) -> Iterator[list[_Feed]]:
 
 
 def _publish(
-    settings: Settings,
-    feeds: list[_Feed],
-    records: int | None,
-    seconds: float,
-    rate: float,
-    seed: int,
-    clock: Clock,
+    settings: Settings, feeds: list[_Feed], requests: Mapping[str, Request]
 ) -> _Publishing:
     """Start one simulator per feed in a thread of its own."""
     publishing = _Publishing()
 
     def run(feed: _Feed) -> None:
-        share = SHARES[feed.name]
         target = Target(settings.stream_name(feed.name), settings.region)
-        request = Request(
-            feed.name,
-            rate=rate * share,
-            count=max(1, round(records * share)) if records else None,
-            seconds=seconds,
-            seed=seed,
-            start_ns=clock.now_ns(),
-        )
+        request = requests[feed.name]
         try:
             feed.figures = produce(
                 target, request, stop=publishing.stop, progress=lambda f: _note(feed, f)
@@ -247,21 +250,16 @@ def _line(feed: _Feed, clock: Clock) -> Line:
 
 
 def _conclude(
-    settings: Settings, feeds: list[_Feed], keep: bool, seconds: float, *, is_quiet: bool
+    settings: Settings, feeds: list[_Feed], *, home: str | None, seconds: float, console: Console
 ) -> DemoResult:
     """Query fresh Silver, prove every feed, and compare with what Kinesis acknowledged."""
-    from stream.prove import prove, render_proof  # noqa: PLC0415 - after the children have started
-    from stream.query import run_query  # noqa: PLC0415
-
     answer = run_query(settings, QUERY)
     proofs = [prove(settings, feed.name) for feed in feeds]
     published = {feed.name: feed.acknowledged for feed in feeds}
     committed = {proof.feed: proof.totals.messages for proof in proofs}
     is_equal = published == committed and all(proof.is_equal for proof in proofs)
     verdict = _verdict(published, committed, is_equal=is_equal)
-    home = str(settings.home) if keep else None
-    if not is_quiet:
-        _print(answer, [render_proof(proof) for proof in proofs], verdict, home)
+    _print(console, answer, proofs, verdict, home)
     return DemoResult(
         published, committed, answer.to_pylist(), is_equal, verdict, home, round(seconds, 1)
     )
@@ -274,40 +272,32 @@ def _verdict(published: dict[str, int], committed: dict[str, int], *, is_equal: 
     return f"DIFFERENT: acknowledged {published}, accounted for {committed}; see the proofs above"
 
 
-def _print(answer: pa.Table, proofs: list[str], verdict: str, home: str | None) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    console = Console(highlight=False, markup=False)
-    table = Table(
-        title="Top symbols by notional, from fresh Silver", title_justify="left", box=None
-    )
-    for name in answer.column_names:
-        table.add_column(name, justify="left" if name in {"symbol", "venue"} else "right")
-    for row in answer.to_pylist():
-        table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
+def _print(
+    console: Console, answer: pa.Table, proofs: list[Proof], verdict: str, home: str | None
+) -> None:
+    top = [{name: _cell(value) for name, value in row.items()} for row in answer.to_pylist()]
+    console.print(table_of(top, "headrace query: top symbols by notional, from fresh Silver"))
+    rows = [
+        {
+            "feed": proof.feed,
+            "records": proof.totals.records,
+            "Bronze rows": proof.totals.bronze_rows,
+            "messages": proof.totals.messages,
+            "Silver rows": proof.totals.silver_rows,
+            "duplicates": proof.totals.duplicates,
+            "quarantined": proof.totals.quarantined,
+            "verdict": "equal" if proof.is_equal else "NOT EQUAL",
+        }
+        for proof in proofs
+    ]
+    console.print(table_of(rows, "headrace prove: every object hashed, every row counted"))
     for proof in proofs:
-        console.print(proof)
+        if not proof.is_equal:
+            console.print(str(proof))
     console.print(verdict)
     if home:
-        console.print(
-            f"The lake is kept: HEADRACE_HOME={home} headrace up, then headrace query ..."
-        )
+        console.print(f'\nKept in {home}. Look around, e.g.: headrace query "FROM bars_1m_current"')
 
 
-def _cell(value: object) -> str:
-    return (
-        f"{value:,}"
-        if isinstance(value, int)
-        else f"{value:,.2f}"
-        if _is_number(value)
-        else str(value)
-    )
-
-
-def _is_number(value: object) -> bool:
-    return hasattr(value, "__float__")
-
-
-Progress = Callable[[Figures], None]
+def _cell(value: Any) -> str:
+    return f"{value:,.2f}" if isinstance(value, Decimal | float) else f"{value}"

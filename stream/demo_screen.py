@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -34,15 +34,17 @@ class Screen:
     """Shows progress lines; silent when the caller wants JSON."""
 
     def __init__(self, *, is_quiet: bool) -> None:
-        self._console = Console(highlight=False, quiet=is_quiet)
+        self.console = Console(highlight=False, quiet=is_quiet, markup=False)
+        if not self.console.is_terminal:  # a pipe has no width: do not cut lines
+            self.console.width = 120
         self._live: Live | None = None
         self._shown_at = float("-inf")
         self._last: Sequence[Line] = ()
 
     def __enter__(self) -> Self:
-        self._console.print("Starting an embedded AWS and one dataflow per feed ...")
-        if self._console.is_terminal and not self._console.quiet:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=False)
+        self.console.print("Starting an embedded AWS and one dataflow per feed ...")
+        if self.console.is_terminal and not self.console.quiet:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=False)
             self._live.start()
         return self
 
@@ -56,7 +58,7 @@ class Screen:
             self._live.update(_table(lines))
         elif SYSTEM_CLOCK.monotonic() - self._shown_at >= PLAIN_EVERY_SECONDS:
             self._shown_at = SYSTEM_CLOCK.monotonic()
-            self._console.print(" | ".join(_plain(line) for line in lines))
+            self.console.print(" | ".join(_plain(line) for line in lines), soft_wrap=True)
 
     def close(self) -> None:
         """Leave the last table standing."""
@@ -65,30 +67,37 @@ class Screen:
             self._live.stop()
             self._live = None
         elif self._last:
-            self._console.print(_table(self._last))
+            self.console.print(_table(self._last))
         self._last = ()
 
 
-def _table(lines: Sequence[Line]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    headings = (
-        *("feed", "published", "lag", "Silver rows", "duplicates", "rejected"),
-        *("commits", "freshness"),
-    )
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "feed" else "right")
-    for line in lines:
-        table.add_row(
-            line.feed,
-            f"{line.published:,}",
-            f"{line.lag:,}",
-            f"{line.silver_rows:,}",
-            f"{line.duplicates:,}",
-            f"{line.rejected:,}",
-            f"{line.commits:,}",
-            _freshness(line),
-        )
+def table_of(rows: Sequence[Mapping[str, str | int]], title: str | None = None) -> Table:
+    """A plain table; numbers with separators, to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, value in (rows[0] if rows else {}).items():
+        is_text = isinstance(value, str) and not value.replace(",", "").replace(".", "").isdigit()
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(v if isinstance(v, str) else f"{v:,}" for v in row.values()))
     return table
+
+
+def _table(lines: Sequence[Line]) -> Table:
+    return table_of(
+        [
+            {
+                "feed": line.feed,
+                "published": line.published,
+                "lag": line.lag,
+                "Silver rows": line.silver_rows,
+                "duplicates": line.duplicates,
+                "rejected": line.rejected,
+                "commits": line.commits,
+                "freshness": _freshness(line),
+            }
+            for line in lines
+        ]
+    )
 
 
 def _plain(line: Line) -> str:

@@ -58,7 +58,9 @@ class Heartbeat:
 
     def write(self) -> None:
         """One pulse, now."""
-        pulse = Pulse(feed=self._feed, pid=os.getpid(), updated_ms=now_ms(self._clock), **self._beat())
+        pulse = Pulse(
+            feed=self._feed, pid=os.getpid(), updated_ms=now_ms(self._clock), **self._beat()
+        )
         fresh = self._path.with_suffix(".tmp")
         fresh.write_bytes(orjson.dumps(asdict(pulse)))
         fresh.replace(self._path)

@@ -29,7 +29,9 @@ def _hash_column(column: pa.Array) -> Hashes:
     if pa.types.is_dictionary(column.type):
         values = _hash_column(column.dictionary)
         indices = column.indices.fill_null(0).to_numpy(zero_copy_only=False)
-        return _blank_nulls(values[indices] if len(values) else np.zeros(len(column), np.uint64), column)
+        return _blank_nulls(
+            values[indices] if len(values) else np.zeros(len(column), np.uint64), column
+        )
     if pa.types.is_integer(column.type) or pa.types.is_date32(column.type):
         plain = column.cast(pa.int64() if not pa.types.is_date32(column.type) else pa.int32())
         numbers = plain.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -88,7 +88,9 @@ class RejectWatch:
         if seen >= self._limit.over_rows and refused / seen > self._limit.share:
             raise self._stop(item, f"{refused} of the last {seen} messages were rejected", rejects)
         if self._run[item.shard] > self._limit.run:
-            raise self._stop(item, f"{self._run[item.shard]} messages in a row were rejected", rejects)
+            raise self._stop(
+                item, f"{self._run[item.shard]} messages in a row were rejected", rejects
+            )
 
     def _longest_run(self, shard: ShardRef, messages: int, rejected: np.ndarray) -> int:
         """Length of the run of rejects that is still open at the slice's end, or a longer one."""
