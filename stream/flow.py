@@ -87,11 +87,15 @@ class Road:
         schema: pa.Schema,
         committed_keys: CommittedKeys,
         upload_threads: int = 8,
+        *,
+        for_bars: bool = True,
     ) -> None:
+        """`for_bars`: also sum each slice for `bars_1m`, if the feed has bars."""
         self._contract = contract
         self._store = store
         self._schema = schema
         self._dedup = Dedup(contract, committed_keys)
+        self._for_bars = for_bars and contract.has_bars
         self._watch = RejectWatch(contract.rejects)
         self._pool = ThreadPoolExecutor(upload_threads, thread_name_prefix="upload")
 
@@ -117,7 +121,7 @@ class Road:
         files = slice_files(self._contract, item, rows, self._schema)
         silver = [self._pool.submit(file.write, self._store) for file in files]
         quarantine = self._pool.submit(write_rejects, self._store, item, decoded.rejects)
-        totals = slice_totals(rows) if self._contract.has_bars else None
+        totals = slice_totals(rows) if self._for_bars else None
 
         def finish() -> SliceResult:
             written = [future.result() for future in silver]

@@ -106,7 +106,7 @@ def run_headrace(options: argparse.Namespace) -> None:
         table = lake.table(contract)
         ledger = Ledger("trades", table, lake.store)
         keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
-        road = Road(contract, lake.store, table.arrow_schema, keys)
+        road = Road(contract, lake.store, table.arrow_schema, keys, for_bars=options.bars)
         bars = open_bars(lake, contract, ledger) if options.bars else None
         committer = RoadCommitter(ledger, bars)
         epoch = Epoch(Stop(), settings.epoch_max_bytes, SYSTEM_CLOCK)
@@ -227,7 +227,7 @@ def read_records(path: Path, number: int):
         pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     )
     base = 10**55 + number * 10**9
-    events = [json.loads(line)["ts_event_ns"] for line in data.splitlines()[-50:] if b"}" in line]
+    events = [json.loads(line)["ts_event_ns"] for line in data[-8_000:].splitlines()[1:] if b"}" in line]
     arrival = max(e for e in events if isinstance(e, int)) + 1_000_000_000
     return pa.record_batch(
         [
