@@ -27,6 +27,11 @@ from obstore.store import LocalStore, MemoryStore, S3Store
 
 from stream.errors import ConfigError, PipelineError, StoreUnavailableError
 
+REQUEST_SECONDS = 30
+"""For a whole request with its body: the largest slice (8 MB) needs 2 Mbit/s."""
+RETRY_SECONDS = 30
+"""No retry begins later than this: a store that takes calls and never answers costs a minute."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
@@ -76,7 +81,9 @@ class Store:
         """An object's bytes; None if it does not exist."""
         try:
             return bytes(obstore.get(self._backend, path).bytes())
-        except (NotFoundError, FileNotFoundError):
+        except (NotFoundError, FileNotFoundError) as error:
+            if "NoSuchBucket" in str(error):  # S3 answers 404 for both
+                raise self._explain("read", path, error) from error
             return None
         except (BaseError, OSError) as error:
             raise self._explain("read", path, error) from error
@@ -89,7 +96,7 @@ class Store:
                 yield from pool.map(self.get, paths[at : at + step])
 
     def exists(self, path: str) -> bool:
-        """Whether an object exists."""
+        """Whether an object exists. On S3 a missing bucket says no as well: HEAD has no body."""
         try:
             obstore.head(self._backend, path)
         except (NotFoundError, FileNotFoundError):
@@ -117,7 +124,9 @@ class Store:
     def _explain(self, verb: str, path: str, error: Exception) -> PipelineError:
         where = f"cannot {verb} {self.uri(path)}"
         text = str(error)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError):
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError) or (
+            "status code: 403" in text or "status code: 401" in text  # how listing says it
+        ):
             return ConfigError(f"{where}: permission denied. Allow this role (or user) to {verb}.")
         if "NoSuchBucket" in text:
             return ConfigError(f"{where}: the bucket does not exist. `headrace up` creates it.")
@@ -163,8 +172,8 @@ def _s3(bucket: str, prefix: str, region: str, endpoint: str | None) -> S3Store:
         bucket,
         prefix=prefix or None,
         region=region,
-        client_options={"timeout": "60s", "allow_http": is_plain},
-        retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=60)},
+        client_options={"timeout": f"{REQUEST_SECONDS}s", "allow_http": is_plain},
+        retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=RETRY_SECONDS)},
         **local,
     )
 
