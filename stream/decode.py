@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from stream.errors import RecordRejected
@@ -41,13 +42,15 @@ class Decoded:
     `rows`: the contract's columns, `record_no` and `line_no`, in message order. `rejects`:
     `REJECT_SCHEMA`, in message order; `raw` is the exact message, the whole payload for a record
     without any. `ignored`: messages that are no data, by name. `messages`: how many were seen; a
-    record without a message counts as one.
+    record without a message counts as one. `rejected`: which of them (from 0, in order) have
+    rejects, each once.
     """
 
     rows: pa.Table
     rejects: pa.Table
     ignored: dict[str, int]
     messages: int
+    rejected: npt.NDArray[np.int64]
 
 
 Reject = tuple[int, int, int, str, str, bytes]
@@ -93,7 +96,18 @@ def _decode(plan: Plan, records: pa.RecordBatch, lines: Lines, *, strict_only: b
     _read_strictly(plan, lines, arrival_ns, todo, found)
     rows = _check_rules(contract, lines, arrival_ns, found)
     rejects = _reject_table(found.rejects)
-    return Decoded(rows, rejects, found.ignored, len(lines) + len(lines.empty))
+    messages, rejected = len(lines) + len(lines.empty), _number_rejected(lines, rejects)
+    return Decoded(rows, rejects, found.ignored, messages, rejected)
+
+
+def _number_rejected(lines: Lines, rejects: pa.Table) -> npt.NDArray[np.int64]:
+    """Numbers of the messages with rejects: the lines and the empty records before each."""
+    if not rejects.num_rows:
+        return np.empty(0, np.int64)
+    record, line = (rejects[name].combine_chunks().to_numpy() for name in ("record_no", "line_no"))
+    places = np.unique(record.astype(np.int64) << 32 | line)
+    before = np.searchsorted(lines.record_no.astype(np.int64) << 32 | lines.line_no, places)
+    return before + np.searchsorted(lines.empty, places >> 32)
 
 
 def _reject_outright(

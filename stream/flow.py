@@ -113,7 +113,7 @@ class Road:
             return lambda: SliceResult(_record(item))
         bronze = self._pool.submit(write_bronze, self._store, item)
         decoded = decode_records(self._contract, item.records)
-        self._watch.check(item, decoded.messages, decoded.rejects)
+        self._watch.check(item, decoded.messages, decoded.rejected, decoded.rejects)
         distinct = self._dedup.drop_duplicates(
             item.shard, item.first, item.arrival_ns[1], decoded.rows
         )

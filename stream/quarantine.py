@@ -11,6 +11,7 @@ import io
 from collections import deque
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -74,29 +75,27 @@ class RejectWatch:
     def __init__(self, limit: RejectLimit) -> None:
         self._limit = limit
         self._recent: dict[ShardRef, deque[tuple[int, int]]] = {}
-        self._run: dict[ShardRef, int] = {}
+        self._open_run: dict[ShardRef, int] = {}
 
-    def check(self, item: Slice, messages: int, rejects: pa.Table) -> None:
-        """Count one slice. Raises: QuarantineLimitError naming the share, run and top reason."""
-        rejected = _rejected_lines(rejects)
+    def check(
+        self, item: Slice, messages: int, rejected: npt.NDArray[np.int64], rejects: pa.Table
+    ) -> None:
+        """Count one slice; `rejected` are the numbers of its rejected messages, ascending.
+
+        Raises: QuarantineLimitError naming the share or the run, and the top reason.
+        """
         recent = self._recent.setdefault(item.shard, deque())
         recent.append((messages, len(rejected)))
         while len(recent) > 1 and sum(m for m, _ in recent) - recent[0][0] >= self._limit.over_rows:
             recent.popleft()
         seen, refused = (sum(column) for column in zip(*recent, strict=True))
-        self._run[item.shard] = self._longest_run(item.shard, messages, rejected)
+        run, self._open_run[item.shard] = _runs(
+            self._open_run.get(item.shard, 0), messages, rejected
+        )
         if seen >= self._limit.over_rows and refused / seen > self._limit.share:
             raise self._stop(item, f"{refused} of the last {seen} messages were rejected", rejects)
-        if self._run[item.shard] > self._limit.run:
-            raise self._stop(
-                item, f"{self._run[item.shard]} messages in a row were rejected", rejects
-            )
-
-    def _longest_run(self, shard: ShardRef, messages: int, rejected: np.ndarray) -> int:
-        """Length of the run of rejects that is still open at the slice's end, or a longer one."""
-        if messages and len(rejected) >= messages:
-            return self._run.get(shard, 0) + messages
-        return 0
+        if run > self._limit.run:
+            raise self._stop(item, f"{run} messages in a row were rejected", rejects)
 
     def _stop(self, item: Slice, what: str, rejects: pa.Table) -> QuarantineLimitError:
         counts = pc.value_counts(rejects["reason"]).to_pylist()
@@ -109,8 +108,18 @@ class RejectWatch:
         )
 
 
-def _rejected_lines(rejects: pa.Table) -> np.ndarray:
-    """Distinct messages among the rejects (one message may lose several rows)."""
-    records = rejects["record_no"].combine_chunks().to_numpy().astype(np.int64)
-    lines = rejects["line_no"].combine_chunks().to_numpy().astype(np.int64)
-    return np.unique(records << 32 | lines)
+def _runs(before: int, messages: int, rejected: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """The longest run of consecutive numbers, and the one that is still open at the end.
+
+    A run that was open `before` goes on with number 0.
+
+    >>> _runs(2, 9, np.array([0, 1, 4, 5, 6, 8]))
+    (4, 1)
+    """
+    if not len(rejected):
+        return (0, 0) if messages else (before, before)
+    breaks = np.flatnonzero(np.diff(rejected) != 1) + 1
+    lengths = np.diff(breaks, prepend=0, append=len(rejected))
+    lengths[0] += before * (rejected[0] == 0)
+    is_open = rejected[-1] == messages - 1
+    return int(lengths.max()), int(lengths[-1]) if is_open else 0

@@ -121,6 +121,16 @@ def test_bad_message_costs_its_record_nothing_else() -> None:
     assert decoded.messages == 4
 
 
+def test_rejected_messages_are_numbered_over_lines_and_empty_records() -> None:
+    good = b"\n".join([line(trade_id="1"), b"", line(trade_id="2")])  # a blank line is no message
+    beat = b'{"type": "heartbeat", "product_id": "BTC-USD"}'
+    batch = records(b"", good, b"nope", beat, b"\n", good + b"\n" + b"nope", line(trade_id="3"))
+    decoded = decode_records(TRADES, batch.slice(0))
+    assert decoded.ignored
+    assert decoded.rejected.tolist() == [0, 3, 5, 8]
+    assert decoded.messages == 10
+
+
 def test_bad_item_of_a_message_is_rejected_and_the_others_stay() -> None:
     items = [
         {
