@@ -227,6 +227,6 @@ def _state(position: ShardPosition, info: ShardInfo, backlog: int) -> str:
 
 
 def _kinesis_reader(settings: Settings, feed: str) -> StreamReader:
-    from stream.sources.kinesis import open_reader  # noqa: PLC0415 - 0.3 s of import
+    from stream.sources.choose import open_reader  # noqa: PLC0415 - 0.3 s of import
 
     return open_reader(settings, feed)

@@ -24,7 +24,7 @@ from stream.settings import Settings
 from stream.silver import SilverKeys
 from stream.slices import ShardPosition, ShardRef, Start
 from stream.sources import ShardInfo, StreamReader
-from stream.sources.kinesis import open_reader
+from stream.sources.choose import open_reader
 from stream.sources.lanes import Lanes
 
 WATCHDOG_EPOCHS = 5

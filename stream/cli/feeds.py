@@ -168,7 +168,7 @@ def check_services(settings: Settings) -> list[dict[str, Any]]:
         return f"{lake.store.root}; tables: {', '.join(lake.catalog.names()) or 'none yet'}"
 
     def reach_stream(feed: str) -> str:
-        from stream.sources.kinesis import open_reader
+        from stream.sources.choose import open_reader
 
         shards = open_reader(settings, feed).list_shards()
         return f"{settings.stream_name(feed)}: {len(shards)} shards"

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from stream.settings import Settings
-from stream.sources import ReadResult, ShardInfo, Start, StreamIdentity, StreamReader
+from stream.sources import ReadResult, ShardInfo, Start, StreamIdentity
 from stream.sources.kinesis_client import call, make_client
 from stream.sources.kinesis_streams import (
     create_stream,
@@ -29,7 +28,6 @@ __all__ = [
     "create_stream",
     "delete_stream",
     "merge_shards",
-    "open_reader",
     "split_shard",
 ]
 
@@ -113,19 +111,6 @@ class KinesisReader:
                 answer = self._call("DescribeStreamSummary", StreamName=self._stream)
                 self._known = parse_summary(answer["StreamDescriptionSummary"])
             return self._known
-
-
-def open_reader(settings: Settings, feed: str) -> StreamReader:
-    """The reader of a feed's stream, by polling or by enhanced fan-out as the settings say."""
-    stream, connections = settings.stream_name(feed), max(64, settings.lanes)
-    if settings.enhanced_fan_out is None:
-        return KinesisReader(stream, region=settings.region, connections=connections)
-    # Here, because that module builds on this one.
-    from stream.sources.kinesis_fan_out import FanOutReader  # noqa: PLC0415
-
-    return FanOutReader(
-        stream, settings.enhanced_fan_out, region=settings.region, connections=connections
-    )
 
 
 def parse_shard(raw: dict[str, Any]) -> ShardInfo:

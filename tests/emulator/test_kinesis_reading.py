@@ -14,12 +14,12 @@ from stream.errors import ConfigError, StoreUnavailableError
 from stream.settings import Settings
 from stream.slices import ShardPosition, ShardRef, Slice, SliceRule
 from stream.sources import HASH_SPACE, Start
+from stream.sources.choose import open_reader
 from stream.sources.kinesis import (
     KinesisReader,
     create_stream,
     delete_stream,
     merge_shards,
-    open_reader,
     split_shard,
 )
 from stream.sources.kinesis_client import make_client

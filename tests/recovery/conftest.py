@@ -58,6 +58,11 @@ class Platform:
         self.processes.append(process)
         return process
 
+    def has_started(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether a process reads its stream."""
+        log = self.home / f"trades-{self.processes.index(process)}.log"
+        return b"opened in lane" in log.read_bytes()
+
     def log_tail(self) -> str:
         """The last words of every process: for a failure's message."""
         logs = sorted(self.home.glob("*.log"), key=lambda p: p.stat().st_mtime)[-3:]

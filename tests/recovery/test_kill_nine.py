@@ -47,7 +47,7 @@ def test_road_killed_twenty_times_loses_and_doubles_nothing(
         while len(running) < instances:
             running.append(platform.run_feed("trades"))
         victim = rng.choice(running)
-        kill_at_random(rng, victim, longest=6.0)
+        kill_at_random(platform, rng, victim)
         now = platform.bronze_hashes(bronze)
         assert {path: now[path] for path in bronze} == bronze, "a Bronze object changed"
         bronze = now
@@ -64,10 +64,16 @@ def test_road_killed_twenty_times_loses_and_doubles_nothing(
     assert _ended_shards(platform) == 3  # a split closes one shard, a merge two
 
 
-def kill_at_random(rng: random.Random, process: subprocess.Popen[bytes], longest: float) -> None:
-    """kill -9 after a random time; a process that ended by itself before is fine."""
-    deadline = time.monotonic() + rng.uniform(0.2, longest)
+def kill_at_random(platform: Any, rng: random.Random, process: subprocess.Popen[bytes]) -> None:
+    """kill -9: one in five while it starts, the others up to 3 s after it began to read.
+
+    A process that ended by itself before is fine: it lost a race to the other instance.
+    """
+    while_starting = rng.random() < 0.2
+    deadline = time.monotonic() + rng.uniform(0.2, 2.0 if while_starting else 3.0)
     while time.monotonic() < deadline and process.poll() is None:
+        if not while_starting and not platform.has_started(process):
+            deadline = time.monotonic() + rng.uniform(0.05, 3.0)
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait(10)
