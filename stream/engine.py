@@ -15,11 +15,12 @@ traps behind each choice:
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -81,17 +82,13 @@ class Epoch:
     stop: Stop
     max_bytes: int
     clock: Clock
-    credit: int = 0
-    began: float = 0.0
+    credit: int = field(init=False)
+    began: float = field(init=False)
     failure: BaseException | None = None
+    is_over: bool = False
 
-    def fail(self, error: BaseException) -> None:
-        """A step failed: read no more, commit nothing more; `run_dataflow` raises the error.
-
-        Raising it inside the dataflow would work too, but Bytewax then prints a panic of its own.
-        """
-        self.failure = self.failure or error
-        self.stop.request()
+    def __post_init__(self) -> None:
+        self.begin()
 
     def begin(self) -> None:
         """An epoch ended, the next one begins."""
@@ -101,6 +98,26 @@ class Epoch:
     def age_seconds(self) -> float:
         """Time since the last epoch ended: grows without bound when a peer is frozen."""
         return self.clock.monotonic() - self.began
+
+
+class _Step:
+    """Around a step: its error is kept for `run_dataflow` to raise, and everything stops.
+
+    Raised inside the dataflow it would end it too, but Bytewax then prints a panic of its own.
+    """
+
+    def __init__(self, epoch: Epoch) -> None:
+        self._epoch = epoch
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, Exception):
+            return False
+        self._epoch.failure = self._epoch.failure or error
+        self._epoch.stop.request()
+        return True
 
 
 class _LanePart(StatefulSourcePartition[Slice, None]):
@@ -126,11 +143,9 @@ class _LanePart(StatefulSourcePartition[Slice, None]):
         self._epoch.begin()
 
     def _poll(self) -> Slice | None:
-        try:
+        with _Step(self._epoch):
             return self._lanes.poll(self._lane)
-        except Exception as error:  # noqa: BLE001 - kept, and raised by run_dataflow
-            self._epoch.fail(error)
-            return None
+        return None
 
     def _later(self, factor: int) -> datetime:
         return to_utc(self._epoch.clock.now_ns()).astimezone(UTC) + self._pause * factor
@@ -156,10 +171,8 @@ class _CommitPart(StatefulSinkPartition[Any, None]):
 
     def snapshot(self) -> None:
         if self._epoch.failure is None:
-            try:
+            with _Step(self._epoch):
                 self._committer.commit()
-            except Exception as error:  # noqa: BLE001 - kept, and raised by run_dataflow
-                self._epoch.fail(error)
 
 
 class _CommitSink(FixedPartitionedSink[Any, None]):
@@ -184,11 +197,9 @@ def _guarded(
     def run(slices: list[Slice]) -> Iterable[tuple[str, Result]]:
         if epoch.failure is not None:
             return []
-        try:
+        with _Step(epoch):
             return [("committer", result) for result in process(slices)]
-        except Exception as error:  # noqa: BLE001 - kept, and raised by run_dataflow
-            epoch.fail(error)
-            return []
+        return []
 
     return run
 
@@ -222,7 +233,10 @@ def run_dataflow(flow: Dataflow, epoch: Epoch, *, epoch_seconds: float) -> None:
 
     Raises: what a step raised. Nothing of its epoch was committed.
     """
-    run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))  # type: ignore[no-untyped-call]
+    try:
+        run_main(flow, epoch_interval=timedelta(seconds=epoch_seconds))  # type: ignore[no-untyped-call]
+    finally:
+        epoch.is_over = True
     if epoch.failure is not None:
         raise epoch.failure
 
@@ -230,20 +244,25 @@ def run_dataflow(flow: Dataflow, epoch: Epoch, *, epoch_seconds: float) -> None:
 def stop_on_signals(stop: Stop) -> None:
     """SIGTERM and SIGINT request a stop; a second one, or 25 s, ends the process hard.
 
-    A thread with `sigwait`: Python handlers do not run while a cluster waits for its peers, and
-    as PID 1 without a handler SIGTERM is ignored. A handler as well: native libraries start
-    threads when they are imported, those do not have our mask, and a signal that the kernel
-    gives to one of them would end the process.
+    A thread is told through a pipe that the C handler writes to: Python handlers do not run while
+    a cluster waits for its peers, or the main thread hangs in a call, and as PID 1 without a
+    handler SIGTERM is ignored. `sigwait` would not do: native libraries start threads when they
+    are imported, those do not have our mask, and the kernel may give a signal to any of them.
     """
     wanted = {signal.SIGTERM, signal.SIGINT}
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     for number in wanted:
-        signal.signal(number, lambda *_: stop.request())
+        signal.signal(number, lambda *_: None)
+    # Our own threads inherit this: no call of theirs is interrupted.
     signal.pthread_sigmask(signal.SIG_BLOCK, wanted)
 
     def wait() -> None:
-        signal.sigwait(wanted)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, wanted)
+        os.read(told, 1)
         stop.request()
-        signal.sigtimedwait(wanted, HARD_EXIT_SECONDS)
+        select.select([told], [], [], HARD_EXIT_SECONDS)
         sys.stderr.write("headrace: the stop took too long, leaving now; a restart resumes.\n")
         os._exit(1)
 
@@ -251,11 +270,16 @@ def stop_on_signals(stop: Stop) -> None:
 
 
 def watch_epochs(epoch: Epoch, limit_seconds: float) -> None:
-    """End the process when no epoch ended for too long: a frozen peer stalls without an error."""
+    """End the process when no epoch ended for too long: a frozen peer stalls without an error.
+
+    Watches until `run_dataflow` returns: a process may run something else afterwards.
+    """
 
     def watch() -> None:
         while epoch.age_seconds() < limit_seconds:
             epoch.clock.sleep(min(limit_seconds / 5, 5.0))
+            if epoch.is_over:
+                return
         sys.stderr.write(
             f"headrace: no epoch ended for {limit_seconds:.0f} s; leaving so that a restart can "
             "resume from the committed positions.\n"
