@@ -39,7 +39,7 @@ from stream.lake.connect import Lake
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Entry, Ledger, ObjectRef
 from stream.lake.store import Store
-from stream.silver import build_files
+from stream.silver import DataFile, build_files
 
 NUMBER = "headrace.bars.number"
 EXACT = "headrace.bars.exact"
@@ -200,13 +200,7 @@ class BarKeeper:
                 return
             revision = int(properties.get(REVISION, "0")) + 1
             marks = {NUMBER: str(number), EXACT: str(exact), REVISION: str(revision)}
-            files = build_files(
-                bar_rows(totals, revision, self._sql),
-                self._table.arrow_schema,
-                "ts_event_ns",
-                lambda day, digest, n=revision: SilverKey(TABLE, day, f"r{n:012d}", digest[:16]),
-                ["venue", "symbol", "revision"],
-            )
+            files = self._files(totals, revision)
             try:
                 self._table.append([file.write(self._store)[1] for file in files], marks, marks)
             except CommitConflictError:
@@ -218,6 +212,15 @@ class BarKeeper:
             else:
                 return
         raise CommitConflictError(f"table {TABLE}: 20 commits in a row lost to another writer")
+
+    def _files(self, totals: pa.Table, revision: int) -> list[DataFile]:
+        return build_files(
+            bar_rows(totals, revision, self._sql),
+            self._table.arrow_schema,
+            "ts_event_ns",
+            lambda day, digest: SilverKey(TABLE, day, f"r{revision:012d}", digest[:16]),
+            ["venue", "symbol", "revision"],
+        )
 
     def _forget_old(self) -> None:
         if not self._open.totals.num_rows:

@@ -90,6 +90,11 @@ class Epoch:
     def __post_init__(self) -> None:
         self.begin()
 
+    def fail(self, error: BaseException) -> None:
+        """A step failed: read no more, commit nothing more. The first failure counts."""
+        self.failure = self.failure or error
+        self.stop.request()
+
     def begin(self) -> None:
         """An epoch ended, the next one begins."""
         self.credit = self.max_bytes
@@ -115,8 +120,7 @@ class _Step:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, Exception):
             return False
-        self._epoch.failure = self._epoch.failure or error
-        self._epoch.stop.request()
+        self._epoch.fail(error)
         return True
 
 
