@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -29,7 +29,8 @@ def to_plain(value: object) -> Any:
     [{'feed': 'trades', 'stream': 's', 'shard': '0'}]
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        # Not `asdict`: it rebuilds a Counter from pairs, which counts the pairs.
+        return {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, Mapping):
         return {key: to_plain(item) for key, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):

@@ -14,6 +14,7 @@ from stream.cli import headrace
 from stream.cli.failure import describe, run_command
 from stream.cli.output import format_cell, print_json, print_table
 from stream.errors import ConfigError, ImmutableObjectError, PipelineError
+from stream.producers.simulate import Truth
 from stream.settings import Settings
 
 VERBS = [
@@ -205,6 +206,13 @@ def test_check_prints_every_setting(capsys):
     assert run("check") == 1
     text = capsys.readouterr().out
     assert all(f"HEADRACE_{name.upper()} " in text for name in Settings.model_fields)
+
+
+def test_json_of_a_dataclass_keeps_its_counters(capsys):
+    truth = Truth(messages=3)
+    truth.malformed["nan"] += 2
+    print_json({"truth": truth})
+    assert json.loads(capsys.readouterr().out)["truth"]["malformed"] == {"nan": 2}
 
 
 def test_table_says_how_many_rows_it_left_out(capsys):
