@@ -39,6 +39,7 @@ SHARES: Mapping[str, float] = {"trades": 0.7, "quotes": 0.295, "news": 0.005}
 DEFAULT_RATE = 3_000.0
 DEFAULT_SECONDS = 15.0
 CATCH_UP_SECONDS = 90.0
+START_SECONDS = 60.0
 
 QUERY = """
 SELECT symbol, venue, sum(trades)::BIGINT AS trades, min(low) AS low, max(high) AS high,
@@ -121,6 +122,7 @@ def run_demo(
         create_lake_and_streams(settings, list(SHARES))
         screen = stack.enter_context(Screen(is_quiet=is_quiet))
         feeds = stack.enter_context(_dataflows(settings))
+        _wait_for_dataflows(settings, feeds, clock)
         requests = {
             feed: Request(
                 feed,
@@ -170,6 +172,17 @@ def _dataflows(settings: Settings) -> Iterator[list[_Feed]]:
                 feed.process.terminate()
         for feed in feeds:
             reap(feed.process)
+
+
+def _wait_for_dataflows(settings: Settings, feeds: list[_Feed], clock: Clock) -> None:
+    """Until each has written its first pulse: a demo should not begin with a backlog."""
+    deadline = clock.monotonic() + START_SECONDS
+    while any(read_pulse(settings.home, feed.name) is None for feed in feeds):
+        for feed in feeds:
+            _check(feed)
+        if clock.monotonic() > deadline:
+            raise PipelineError(f"the dataflows did not start within {START_SECONDS:.0f} s")
+        clock.sleep(0.1)
 
 
 def _publish(

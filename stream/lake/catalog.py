@@ -37,7 +37,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import Record
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from stream.clock import to_utc
 from stream.errors import CommitConflictError, ConfigError, StoreUnavailableError
@@ -227,7 +227,7 @@ class LakeCatalog:
             return self._catalog.load_table(identifier)
         except NoSuchTableError:
             pass
-        with suppress(NamespaceAlreadyExistsError):
+        with suppress(NamespaceAlreadyExistsError, IntegrityError):  # or by another process
             self._catalog.create_namespace((self._namespace,))
         try:
             return self._catalog.create_table(
@@ -260,8 +260,21 @@ def open_catalog(
     else:
         uri = f"sqlite:///{sqlite_path}"
         with _reachable(f"open {uri}"):
-            catalog = load_catalog("headrace", type="sql", uri=uri, warehouse=lake, **files)
+            catalog = _open_sqlite(uri, warehouse=lake, **files)
     return LakeCatalog(catalog, namespace, lake)
+
+
+def _open_sqlite(uri: str, **properties: str) -> Catalog:
+    """Open or create. Two processes that start at once both find no tables and both create
+    them; the one that is second sees them when it looks again.
+    """
+    for _ in range(5):
+        try:
+            return load_catalog("headrace", type="sql", uri=uri, **properties)
+        except OperationalError as error:
+            if "already exists" not in str(error):
+                raise
+    return load_catalog("headrace", type="sql", uri=uri, **properties)
 
 
 def iceberg_schema(schema: pa.Schema, docs: Mapping[str, str]) -> Schema:
