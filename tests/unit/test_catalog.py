@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from stream.errors import CommitConflictError, ConfigError
+from stream.feeds import load_feeds
 from stream.feeds.contract import Column
+from stream.lake.connect import connect_lake
 from stream.query import run_query
+from stream.settings import load_settings
 
 
 def test_append_against_an_old_state_is_refused(small_lake: Any) -> None:
@@ -60,3 +65,15 @@ def test_files_of_a_time_range_are_those_that_may_hold_it(small_lake: Any) -> No
     assert len(small_lake.table.data_files_between(0, at + 500_000)) == 1
     assert len(small_lake.table.data_files_between(0, second.arrival_ns[0] // 1000)) == 2
     assert small_lake.lake.catalog.names() == ["bars_1m", "trades"]
+
+
+def test_catalog_opened_by_many_at_once_is_created_once(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path, lake=f"file://{tmp_path}/lake")
+    feeds = list(load_feeds().values())
+
+    def start(number: int) -> str:
+        return connect_lake(settings).table(feeds[number % len(feeds)]).name
+
+    with ThreadPoolExecutor(8) as pool:
+        names = set(pool.map(start, range(8)))
+    assert names == set(connect_lake(settings).catalog.names()) == {c.feed for c in feeds}
