@@ -172,7 +172,8 @@ class SilverKeys:
 def _mine(
     rows: pa.Table, shard: ShardRef, ancestors: frozenset[str], before: str | None
 ) -> pa.ChunkedArray:
-    """Rows of this shard below `before`, and all rows of its ancestors.
+    """Rows of this shard below `before`, and all rows of its ancestors and of the stream's
+    earlier lives, which are over: a producer may send again to the new one.
 
     Rows of the shard at or above `before` were committed by another instance: counting them
     would make every row of the slice its own duplicate.
@@ -182,10 +183,10 @@ def _mine(
         pc.equal(origin, str(shard)),
         pc.less(pc.utf8_lpad(rows["sequence_number"], 56, "0"), pad_sequence(before)),
     )
-    if not ancestors:
-        return own
-    family = pa.array([f"{shard.stream}/{name}" for name in sorted(ancestors)])
-    return pc.or_(own, pc.is_in(origin, family))
+    life = f"{shard.stream.rpartition('.')[0]}."
+    earlier = pc.and_not(pc.starts_with(origin, life), pc.starts_with(origin, f"{shard.stream}/"))
+    family = pa.array([f"{shard.stream}/{name}" for name in sorted(ancestors)], pa.string())
+    return pc.or_(pc.or_(own, earlier), pc.is_in(origin, family))
 
 
 def _by_day(rows: pa.Table, event_time: str) -> Iterator[tuple[date, pa.Table]]:

@@ -28,6 +28,7 @@ class Continuity:
         self._wanted: dict[str, str | None] = {
             s: p.sequence_number for s, p in head.positions.items()
         }
+        self._pinned: dict[str, str | None] = {}
         self._newer: dict[str, str] = {}
         self._seen: set[str] = set()
         self._number: int | None = None
@@ -46,15 +47,14 @@ class Continuity:
         self._number = entry.number
         for record in reversed(entry.slices):
             self._check_slice(record, entry.number)
-        if entry.kind == "start":
-            for shard, position in entry.positions.items():
-                if self._wanted.get(shard) == position.sequence_number:
-                    self._wanted[shard] = None
+        if entry.kind == "start":  # the oldest one counts: later ones repeat older positions
+            self._pinned.update({s: p.sequence_number for s, p in entry.positions.items()})
 
     def check_start(self) -> None:
         """After the first entry: every shard's oldest slice must begin at its pinned start."""
         for shard, wanted in self._wanted.items():
-            if wanted is not None and shard in self._newer:
+            is_start = wanted is None or wanted == self._pinned.get(shard)
+            if not is_start and shard in self._newer:
                 self._proof.differ(
                     "hole",
                     f"{shard}, before slice {self._newer[shard]}",

@@ -21,7 +21,7 @@ from typing import Protocol
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import PipelineError, RetryableError
-from stream.slices import ShardPosition, ShardRef, Slice, SliceRule
+from stream.slices import ShardPosition, ShardRef, Slice, SliceRule, empty_records
 from stream.sources import ShardInfo, StreamReader
 from stream.sources.fetcher import (
     Credit,
@@ -111,7 +111,7 @@ class Lanes:
         self._waiting: tuple[ShardInfo, ...] = ()
         self._threads: list[threading.Thread] = []
         self._next_listing = clock.monotonic()
-        self._has_listed = False
+        self._has_listed = self._has_looked_back = False
 
     @property
     def names(self) -> list[str]:
@@ -193,8 +193,10 @@ class Lanes:
             self._wake.clear()
             self._list()
             self._next_listing = now + self._list_shards_seconds
-        if self._new_shards():
-            self._open_ready(self._positions.read())
+        if self._new_shards() or not self._has_looked_back:
+            positions = self._positions.read()
+            self._end_lost(positions)
+            self._open_ready(positions)
         pause = max(0.0, self._next_listing - now)
         return min(pause, GATE_SECONDS) if self._waiting else pause
 
@@ -204,6 +206,25 @@ class Lanes:
         for shard in [s for s, f in self._fetchers.items() if f.state == "ended"]:
             if shard not in self._listed:
                 del self._fetchers[shard]
+
+    def _end_lost(self, positions: Mapping[str, ShardPosition]) -> None:
+        """Shards that left the list while nobody read: a gap each, and their end, so that it is
+        named once. Their hash keys are unknown: whoever has lane 0 does it.
+        """
+        if self._has_looked_back:
+            return
+        self._has_looked_back = True
+        for shard, position in positions.items():
+            if position.is_ended or shard in self._listed or 0 not in self._only:
+                continue
+            ref = ShardRef(self._feed, str(self._reader.identity), shard)
+            after = position.sequence_number
+            reason = (
+                "retention removed the shard before it was read to its end: records may be lost"
+            )
+            log.error("%s: gap after %s: %s", ref, after or "its start", reason)
+            self._add_gap(Gap(ref, after, None, reason))
+            self._deliver(0, Slice(ref, after, empty_records(), ends_shard=True))
 
     def _new_shards(self) -> list[ShardInfo]:
         return [
