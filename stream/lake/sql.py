@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import duckdb
 import pyarrow as pa
+from pydantic import SecretStr
 
 from stream.errors import ConfigError
 from stream.settings import AwsCredentials, aws_credentials, aws_endpoint
@@ -102,13 +103,28 @@ def file_path(address: str) -> str:
 
 def _reach_s3(connection: duckdb.DuckDBPyConnection, lake: str, region: str) -> None:
     connection.load_extension(str(_httpfs_path()))
-    credentials = aws_credentials()
+    credentials = aws_credentials() or _role_credentials()
     if credentials is None:
         raise ConfigError(
-            f"no AWS credentials in the environment to read {lake}: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY (`headrace up` does it for the local platform)."
+            f"no AWS credentials to read {lake}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "a profile or a role (`headrace up` does it for the local platform)."
         )
     connection.execute(*_secret(credentials, region, aws_endpoint("s3"), lake))
+
+
+def _role_credentials() -> AwsCredentials | None:
+    """What the SDK finds beyond the two variables: a profile, SSO, a task's or machine's role.
+
+    They are frozen for this connection; a role's last for an hour or more.
+    """
+    import boto3  # noqa: PLC0415 - 0.3 s that a local query need not pay
+
+    found = boto3.Session().get_credentials()
+    if found is None:
+        return None
+    now = found.get_frozen_credentials()
+    token = SecretStr(now.token) if now.token else None
+    return AwsCredentials(now.access_key, SecretStr(now.secret_key), token)
 
 
 def _secret(
