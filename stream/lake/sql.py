@@ -120,9 +120,9 @@ def _role_credentials() -> AwsCredentials | None:
     import boto3  # noqa: PLC0415 - 0.3 s that a local query need not pay
 
     found = boto3.Session().get_credentials()
-    if found is None:
+    now = found.get_frozen_credentials() if found else None
+    if now is None or not now.access_key or not now.secret_key:
         return None
-    now = found.get_frozen_credentials()
     token = SecretStr(now.token) if now.token else None
     return AwsCredentials(now.access_key, SecretStr(now.secret_key), token)
 
