@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.errors import ConfigError
@@ -80,6 +81,13 @@ class Settings(BaseSettings):
     fmp_api_key: SecretStr | None = Field(None, description="Financial Modeling Prep API key")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or JSON")
+
+    @field_validator("start")
+    @classmethod
+    def _check_start(cls, text: str) -> str:
+        if text not in {"TRIM_HORIZON", "LATEST"}:
+            datetime.fromisoformat(text)
+        return text
 
     @property
     def slice_rule(self) -> SliceRule:

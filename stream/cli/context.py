@@ -39,7 +39,12 @@ def open_lake_settings() -> Settings:
     if is_at_rest(settings):
         click.get_current_context().with_resource(embedded(settings))
         return settings
-    return open_settings(needs_platform=True)
+    try:
+        return open_settings(needs_platform=True)
+    except ConfigError:
+        if settings.lake.startswith("file://") and settings.catalog == "sqlite":
+            return settings  # all of it lies in folders
+        raise
 
 
 def check_feeds(names: tuple[str, ...] | list[str]) -> list[str]:

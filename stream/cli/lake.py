@@ -57,13 +57,16 @@ def prove(
       headrace prove
       headrace prove trades --from 2026-11-23T09:30 --to 2026-11-23T16:00 --deep
     """
+    from stream.live import parse_time_ms
+
     names = check_feeds(feeds)
+    from_ms, to_ms = (parse_time_ms(text) if text else None for text in (start, end))
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        raise click.UsageError(f"--from {start} is not before --to {end}: the range is empty")
     settings = open_lake_settings()
 
-    from stream.live import parse_time_ms
     from stream.prove import prove as prove_feed
 
-    from_ms, to_ms = (parse_time_ms(text) if text else None for text in (start, end))
     if not feeds:  # all of them: those that were never started have nothing to prove
         from stream.lake.connect import connect_lake
 

@@ -156,7 +156,10 @@ def open_store(uri: str, *, region: str = "us-east-1", endpoint: str | None = No
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"cannot create the lake's folder {folder}: {error}") from error
+            raise ConfigError(
+                f"cannot create the lake's folder {folder}: {error.strerror}. Choose another "
+                "HEADRACE_LAKE, or make room or permissions there."
+            ) from error
         return Store(LocalStore(folder), f"file://{folder}")
     if parts.scheme == "s3" and parts.netloc:
         return Store(_s3(parts.netloc, parts.path.strip("/"), region, endpoint), uri)

@@ -27,6 +27,7 @@ from stream.producers.spool import Spool
 log = logging.getLogger(__name__)
 
 WARN_SECONDS = 10.0
+SPOOL_AGAIN_SECONDS = 10.0
 THROTTLED = "ProvisionedThroughputExceededException"
 
 
@@ -88,6 +89,7 @@ class Publisher:
         self._left: deque[Pack] = deque()
         self._is_draining = False  # what is in memory came from the spool and is still there
         self._is_spooling = spool is not None and not spool.is_empty
+        self._spool_at = 0.0  # not before: the disk took nothing, memory has to do
         self._good_at = clock.monotonic()
         self._warn_at = self._good_at
         self._wake = asyncio.Event()
@@ -273,7 +275,9 @@ class Publisher:
         if not self._box.packs:
             self._good_at = now
         away = now - self._good_at
-        if self._spool is None or self._is_spooling or away < self.rule.spool_after_seconds:
+        if self._spool is None or self._is_spooling or now < self._spool_at:
+            return False
+        if away < self.rule.spool_after_seconds:
             return False
         if self._calls:
             return True
@@ -307,7 +311,8 @@ class Publisher:
         if not self._is_spooling or self._box.packs or self._calls:
             return
         assert self._spool is not None
-        if self._is_draining:
+        was_draining = self._is_draining
+        if was_draining:
             self._spool.acknowledge()
         packs = self._spool.read(self.rule.max_pending_bytes // 4)
         self._is_draining = bool(packs)
@@ -315,7 +320,10 @@ class Publisher:
             packs = list(self._overflow)
             self._overflow.clear()
             self._is_spooling = False
-            log.info("publish: the spool %s is empty again", self._spool.folder)
+            if was_draining:
+                log.info("publish: the spool %s is empty again", self._spool.folder)
+            else:  # the disk is full: asking it at once again would only burn CPU
+                self._spool_at = self._clock.monotonic() + SPOOL_AGAIN_SECONDS
         for pack in packs:
             self._box.add(pack)
         self._moved.set()

@@ -226,6 +226,30 @@ def test_publisher_spool_too_small_holds_back_and_loses_nothing(tmp_path, caplog
     spool.close()
 
 
+def test_publisher_full_disk_keeps_the_back_off_and_the_log_quiet(tmp_path, caplog, monkeypatch):
+    stream = FakeStream()
+    spool = Spool(tmp_path, max_bytes=100_000)
+    monkeypatch.setattr(spool, "append", lambda pack: False)
+    rule = PublishRule(backoff_seconds=0.05, max_backoff_seconds=0.1, spool_after_seconds=0.02)
+
+    async def scenario():
+        stream.is_away = True
+        async with Publisher(stream, rule=rule, spool=spool) as publisher:
+            for pack in packs_of(30):
+                await publisher.put(pack)
+            await asyncio.sleep(0.6)
+            assert len(stream.calls) < 60
+            stream.is_away = False
+        return publisher.receipt
+
+    with caplog.at_level(logging.INFO):
+        assert asyncio.run(scenario()).messages == 30
+    assert len(caplog.records) < 10
+    for n in range(3):
+        assert stream.lines(f"k{n}") == [pack.data for pack in packs_of(30) if pack.key == f"k{n}"]
+    spool.close()
+
+
 def test_publisher_closed_while_away_leaves_the_rest_for_the_next_start(tmp_path):
     stream = FakeStream()
 
