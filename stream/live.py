@@ -6,6 +6,7 @@ a stop is requested. Everything that is decided here is wiring; the rules live i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -70,7 +71,10 @@ def run_feed(
     lanes.start()
     try:
         run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds)
+        ending = threading.Thread(target=lanes.stop, name="stop-lanes")  # beside the last work
+        ending.start()
         committer.finish()
+        ending.join()
     finally:
         lanes.stop()
         road.close()
