@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import click
 
 from stream.cli.context import open_settings
@@ -37,6 +39,8 @@ def demo(
     from stream.demo import run_demo
 
     settings = open_settings()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     result = run_demo(
         settings,
         records=records,
@@ -49,3 +53,10 @@ def demo(
     if as_json:
         print_json(result)
     return 0 if result.is_equal else 1
+
+
+def _interrupt(*_: object) -> None:
+    """Clean up and leave, SIGTERM as Ctrl-C; a second one may not cut the cleaning short."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt

@@ -192,8 +192,8 @@ def embedded(settings: Settings) -> Iterator[str]:
     home = settings.home.absolute()
     with hold_lock(home):
         emulator = build_emulator(settings)
-        endpoint = emulator.start()
-        try:
+        try:  # around the start as well: an interrupted one has a process already
+            endpoint = emulator.start()
             set_aws_environment(sdk_environment(endpoint, settings.region))
             yield endpoint
         finally:
