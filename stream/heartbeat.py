@@ -66,7 +66,7 @@ class Heartbeat:
         fresh.replace(self._path)
 
     def stop(self) -> None:
-        """A last pulse, then end."""
+        """End; without a dataflow there is no pulse."""
         self._stopped.set()
         self._thread.join(2)
         self._path.unlink(missing_ok=True)
@@ -75,7 +75,9 @@ class Heartbeat:
         while not self._stopped.wait(1.0):
             try:
                 self.write()
-            except OSError:  # a full disk stops the road itself, with a clear error
+            except (OSError, RuntimeError):
+                # A full disk stops the road itself, with a clear error; a count that got a new
+                # key while it was read ("changed size during iteration") is read again.
                 continue
 
 

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pytest
 
 from stream.decode import decode_records
+from stream.decode.plan import plan_of
+from stream.decode.values import KINDS
 from stream.errors import ConfigError
 from stream.feeds import load_feed, load_feeds
 from stream.feeds.contract import REASONS
-from stream.plan import plan_of
 from stream.slices import RECORD_SCHEMA
-from stream.values import KINDS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "feeds"
 ARRIVAL_NS = 1_764_000_001_000_000_000

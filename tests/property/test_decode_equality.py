@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.decode import Decoded, decode_records
+from stream.decode.plan import plan_of
 from stream.feeds import load_feed
-from stream.plan import plan_of
 from stream.slices import RECORD_SCHEMA
 
 NS = 1_764_000_000_000_000_000

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.lines import borrow_buffer, buffer_size, split_lines
+from stream.decode.lines import borrow_buffer, buffer_size, split_lines
 
 
 def split(payloads: list[bytes]) -> tuple[list[tuple[int, int, bytes]], list[int]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stream.decode.lines import PAD
+from stream.decode.plan import plan_of
+from stream.decode.template import Template, learn_template, match_template
 from stream.feeds import load_feed
-from stream.lines import PAD
-from stream.plan import plan_of
-from stream.template import Template, learn_template, match_template
 
 GRAMMAR = plan_of(load_feed("trades")).grammar
 TRADE = (

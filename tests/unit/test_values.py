@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from stream.decode.values import KINDS
 from stream.errors import RecordRejected
 from stream.feeds.contract import REASONS
-from stream.values import KINDS
 
 PRICE = {"scale": 8, "precision": 18}
 

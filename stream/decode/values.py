@@ -16,7 +16,7 @@ from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
-from stream import value_columns as c
+from stream.decode import value_columns as c
 from stream.errors import RecordRejected
 
 MAX_INT = 2**63 - 1

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream.rows import Data, Text, spans_to_array
-from stream.windows import (
+from stream.decode.rows import Data, Text, spans_to_array
+from stream.decode.windows import (
     POW10,
     Spans,
     find_byte,

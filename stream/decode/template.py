@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from stream.errors import RecordRejected
-from stream.message import (
+from stream.decode.message import (
     ABSENT,
     Grammar,
     Layout,
@@ -29,7 +28,8 @@ from stream.message import (
     recognise,
     walk,
 )
-from stream.windows import Spans, find_byte, gather, has_byte
+from stream.decode.windows import Spans, find_byte, gather, has_byte
+from stream.errors import RecordRejected
 
 _LITERAL_WORDS = 8
 _SLOT_WORDS = 5

@@ -9,9 +9,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+from stream.decode.message import Grammar, build_grammar
+from stream.decode.template import Template
 from stream.feeds.contract import Contract
-from stream.message import Grammar, build_grammar
-from stream.template import Template
 
 MAX_TEMPLATES = 32
 MAX_PAUSE = 5

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stream.decode.learn import read_columnar
+from stream.decode.lines import Lines, borrow_buffer, buffer_size, split_lines
+from stream.decode.message import BadItem, Row, parse_json, read_message, recognise
+from stream.decode.plan import Plan, plan_of
+from stream.decode.rows import Block, Columns, block_of_rows, merge_blocks
 from stream.errors import RecordRejected
 from stream.feeds.contract import Contract, Rule
-from stream.learn import read_columnar
-from stream.lines import Lines, borrow_buffer, buffer_size, split_lines
-from stream.message import BadItem, Row, parse_json, read_message, recognise
-from stream.plan import Plan, plan_of
-from stream.rows import Block, Columns, block_of_rows, merge_blocks
 
 REJECT_SCHEMA = pa.schema(
     [

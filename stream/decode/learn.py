@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stream.decode.lines import PAD, Lines, find_bytes
+from stream.decode.message import ABSENT, ARRIVAL, Layout, Path, Reader, Value, walk
+from stream.decode.plan import Plan
+from stream.decode.rows import NULL, Block, Data, Text, spans_to_array
+from stream.decode.template import Matched, Template, learn_template, match_template
+from stream.decode.value_columns import DAY_NS, Texts, is_plain_scalar
+from stream.decode.windows import Spans
 from stream.feeds.contract import Same
-from stream.lines import PAD, Lines, find_bytes
-from stream.message import ABSENT, ARRIVAL, Layout, Path, Reader, Value, walk
-from stream.plan import Plan
-from stream.rows import NULL, Block, Data, Text, spans_to_array
-from stream.template import Matched, Template, learn_template, match_template
-from stream.value_columns import DAY_NS, Texts, is_plain_scalar
-from stream.windows import Spans
 
 CHUNK_LINES = 25_000
 """Messages matched at once: their windows then stay in the processor's cache."""

@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from stream.decode.values import DAY_NS, KINDS, Kind
 from stream.errors import RecordRejected
 from stream.feeds.contract import Contract, Field, Ignored, Same, Shape
-from stream.values import DAY_NS, KINDS, Kind
 
 MAX_DEPTH = 16
 """Nesting of objects and lists that is still read; venues use 3 or 4."""
