@@ -328,6 +328,11 @@ def _reachable(what: str) -> Iterator[None]:
             raise ConfigError(
                 f"cannot {what}: permission denied. Let this role read and write there: {error}"
             ) from error
+        if "NO_SUCH_BUCKET" in str(error):
+            raise ConfigError(
+                f"cannot {what}: the lake's bucket does not exist. `headrace up` creates it; or "
+                f"correct HEADRACE_LAKE: {error}"
+            ) from error
         raise StoreUnavailableError(f"cannot {what}: {error}{_advice(error)}") from error
 
 

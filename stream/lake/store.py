@@ -130,6 +130,10 @@ class Store:
             return ConfigError(f"{where}: permission denied. Allow this role (or user) to {verb}.")
         if "NoSuchBucket" in text:
             return ConfigError(f"{where}: the bucket does not exist. `headrace up` creates it.")
+        if "os error 28" in text:  # no mistake of the user: a restart goes on once there is room
+            return StoreUnavailableError(
+                f"{where}: the disk is full. Free space; nothing written so far is lost."
+            )
         for sign, advice in _DISK_SIGNS.items():
             if sign in text:
                 return ConfigError(f"{where}: {advice}")
@@ -137,7 +141,6 @@ class Store:
 
 
 _DISK_SIGNS = {
-    "os error 28": "the disk is full. Free space; nothing written so far is lost.",
     "os error 30": "the file system is read-only. Choose another HEADRACE_LAKE or remount it.",
     "os error 13": "permission denied. Allow this user to write there.",
 }

@@ -151,8 +151,7 @@ def test_missing_bucket_is_named_with_what_creates_it(headrace, emulator, monkey
         HEADRACE_LAKE="s3://nowhere",
         HEADRACE_STREAM_PREFIX="without-bucket-",
     )
-    assert answer.returncode in {1, 2}
-    check_refused(answer, answer.returncode, "nowhere")
+    check_refused(answer, 2, "nowhere", "bucket does not exist", "headrace up")
 
 
 def test_address_that_is_no_emulator_is_named(headrace):
@@ -245,6 +244,13 @@ def test_busy_metrics_port_is_named_with_another_choice(headrace, busy_port):
     check_refused(answer, 2, "HEADRACE_METRICS_PORT", f"127.0.0.1:{busy_port}", "another port")
 
 
+def test_emulator_address_where_another_server_listens_is_named(headrace, busy_port):
+    url = f"http://127.0.0.1:{busy_port}"
+    check_refused(
+        headrace("run", "trades", HEADRACE_EMULATOR=url), 2, "HEADRACE_EMULATOR", f"at {url}"
+    )
+
+
 # --- disks ---
 
 
@@ -276,44 +282,41 @@ def fill(folder: Path) -> Path:
             return filler
 
 
-DISKS = [("full", "size=1m", "No space left on device"), ("read-only", "ro", "Read-only")]
+DISKS = [("full", "size=1m", "No space left on device", 1), ("read-only", "ro", "Read-only", 2)]
 
 
 @pytest.fixture(params=DISKS, ids=[name for name, *_ in DISKS])
-def bad_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A folder that takes nothing, and how the system says it."""
-    name, options, text = request.param
+def bad_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str, int]]:
+    """A folder that takes nothing, how the system says it, and the exit code of a dataflow."""
+    name, options, text, code = request.param
     with mounted(tmp_path / "disk", options) as folder:
         if name == "full":
             fill(folder)
-        yield folder, text
+        yield folder, text, code
 
 
 @pytest.mark.parametrize("verb", [["up", "trades"], ["demo", "--seconds", "1", "--keep"]])
 def test_home_on_a_bad_disk_is_named(headrace, bad_disk, verb):
-    folder, text = bad_disk
+    folder, text, _ = bad_disk
     answer = headrace(*verb, HEADRACE_HOME=str(folder / "home"))
     check_refused(answer, 2, f"cannot write to {folder}/home", text, "HEADRACE_HOME")
 
 
 def test_catalog_on_a_bad_disk_is_named(headrace, bad_disk):
-    folder, _ = bad_disk
+    folder, _, code = bad_disk
     answer = headrace(
         "run", "trades", HEADRACE_HOME=str(folder / "home"), AWS_ENDPOINT_URL_KINESIS=NOBODY
     )
-    assert answer.returncode in {1, 2}
-    check_refused(answer, answer.returncode, f"{folder}/home")
-    assert "Free space" in answer.stderr or "HEADRACE_HOME" in answer.stderr
+    advice = {1: "Free space", 2: "HEADRACE_HOME"}[code]
+    check_refused(answer, code, f"{folder}/home", advice)
 
 
 def test_lake_on_a_bad_disk_is_named(headrace, bad_disk):
-    folder, text = bad_disk
+    folder, text, code = bad_disk
     answer = headrace(
         "run", "trades", HEADRACE_LAKE=f"file://{folder}/lake", AWS_ENDPOINT_URL_KINESIS=NOBODY
     )
-    assert answer.returncode in {1, 2}
-    check_refused(answer, answer.returncode, text)
-    assert "Free space" in answer.stderr or "HEADRACE_LAKE" in answer.stderr
+    check_refused(answer, code, text, {1: "Free space", 2: "HEADRACE_LAKE"}[code])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no folder on Linux only")

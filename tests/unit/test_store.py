@@ -81,7 +81,7 @@ def test_open_below_a_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "advice"),
     [
-        ("No space left on device (os error 28)", ConfigError, "disk is full"),
+        ("No space left on device (os error 28)", StoreUnavailableError, "disk is full"),
         ("Read-only file system (os error 30)", ConfigError, "read-only"),
         ("NoSuchBucket", ConfigError, "headrace up"),
         ("connection refused", StoreUnavailableError, "connection refused"),
