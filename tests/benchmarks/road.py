@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 from zlib import crc32
 
 LINES_PER_RECORD = 25
@@ -227,7 +228,9 @@ def read_records(path: Path, number: int):
         pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     )
     base = 10**55 + number * 10**9
-    events = [json.loads(line)["ts_event_ns"] for line in data[-8_000:].splitlines()[1:] if b"}" in line]
+    events = [
+        json.loads(line)["ts_event_ns"] for line in data[-8_000:].splitlines()[1:] if b"}" in line
+    ]
     arrival = max(e for e in events if isinstance(e, int)) + 1_000_000_000
     return pa.record_batch(
         [
@@ -244,7 +247,7 @@ def read_records(path: Path, number: int):
 class Meter:
     """CPU, wall and peak memory of this process."""
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> Self:
         self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
         return self
 

@@ -13,13 +13,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from stream.decode import decode_records
-from stream.prove import prove, render_proof
 
 from stream.bars import FROM_TRADES
+from stream.decode import decode_records
 from stream.feeds import load_feed
 from stream.lake.connect import connect_lake
 from stream.producers.simulate import Simulator
+from stream.prove import prove, render_proof
 from stream.query import run_query
 from stream.slices import RECORD_SCHEMA
 
@@ -169,5 +169,6 @@ def _expected(lines: list[tuple[str, bytes]]) -> pa.Table:
         sql.register("rows", rows)
         key = ", ".join(contract.key)
         return sql.execute(
-            f"SELECT * FROM rows QUALIFY row_number() OVER (PARTITION BY {key} ORDER BY record_no) = 1"
+            "SELECT * FROM rows QUALIFY"
+            f" row_number() OVER (PARTITION BY {key} ORDER BY record_no) = 1"
         ).to_arrow_table()
