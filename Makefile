@@ -18,7 +18,7 @@ demo: $(CORE) ## The main job on an embedded AWS; options: make demo ARGS="--sec
 	@$(BIN)/headrace demo $(ARGS)
 
 test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
 	@$(BIN)/pytest -m slow $(ARGS)

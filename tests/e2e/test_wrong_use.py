@@ -31,6 +31,8 @@ from stream.settings import Settings
 from stream.sources.kinesis_streams import create_stream
 from stream.sources.memory import MemoryReader, MemoryStream
 
+pytestmark = pytest.mark.slow  # one process a case, a minute in all
+
 NOBODY = "http://127.0.0.1:1"
 KEYS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 NOISE = re.compile(r"Traceback|panicked|thread '|RuntimeError|defect of headrace")
