@@ -82,3 +82,15 @@ def to_utc(timestamp_ns: int) -> datetime:
     """
     seconds, rest = divmod(timestamp_ns, 1_000_000_000)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+
+
+def parse_time_ms(text: str) -> int:
+    """Milliseconds since the Unix epoch of an ISO time; without a zone it is taken as UTC.
+
+    Raises: ValueError if it is none.
+
+    >>> parse_time_ms("1970-01-01T00:00:01"), parse_time_ms("1970-01-01T01:00:01+01:00")
+    (1000, 1000)
+    """
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

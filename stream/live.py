@@ -9,13 +9,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 
 from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
-from stream.errors import ConfigError
 from stream.feeds import load_feed
 from stream.flow import Road, RoadCommitter, Tally
 from stream.heartbeat import Heartbeat, pulse_path
@@ -23,10 +21,11 @@ from stream.lake.connect import Lake, connect_lake
 from stream.lake.ledger import GapRecord, Ledger
 from stream.settings import Settings
 from stream.silver import SilverKeys
-from stream.slices import ShardPosition, ShardRef, Start
+from stream.slices import ShardPosition, ShardRef
 from stream.sources import ShardInfo, StreamReader
 from stream.sources.choose import open_reader
 from stream.sources.lanes import Lanes
+from stream.sources.starts import parse_start
 
 WATCHDOG_EPOCHS = 5
 WATCHDOG_MIN_SECONDS = 60.0
@@ -98,30 +97,10 @@ def pin_start(
     ledger.start(positions)
 
 
-def parse_time_ms(text: str) -> int:
-    """Milliseconds of an ISO time; a time without a zone is taken as UTC. Raises: ConfigError.
-
-    >>> parse_time_ms("1970-01-01T00:00:01")
-    1000
-    """
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ConfigError(
-            f"{text!r} is not an ISO time, e.g. 2026-11-23T09:30:00 (UTC) or "
-            "2026-11-23T09:30:00+01:00"
-        ) from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
 def _first_position(shard: ShardInfo, start: str, clock: Clock) -> ShardPosition:
-    if start == "TRIM_HORIZON":
-        return ShardPosition(None, start=Start("TRIM_HORIZON"))
-    if start == "LATEST":
-        if shard.is_closed:
-            return ShardPosition(None, is_ended=True)
-        return ShardPosition(None, start=Start("AT_TIMESTAMP", timestamp_ms=now_ms(clock)))
-    return ShardPosition(None, start=Start("AT_TIMESTAMP", timestamp_ms=parse_time_ms(start)))
+    if start == "LATEST" and shard.is_closed:
+        return ShardPosition(None, is_ended=True)
+    return ShardPosition(None, start=parse_start(start, now_ms(clock)))
 
 
 class _LedgerPositions:

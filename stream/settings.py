@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from stream.clock import parse_time_ms
 from stream.errors import ConfigError
 from stream.slices import SliceRule
 
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_start(cls, text: str) -> str:
         if text not in {"TRIM_HORIZON", "LATEST"}:
-            datetime.fromisoformat(text)
+            parse_time_ms(text)
         return text
 
     @property

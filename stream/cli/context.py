@@ -58,3 +58,16 @@ def check_feeds(names: tuple[str, ...] | list[str]) -> list[str]:
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"no feed {name!r}; feeds are: {', '.join(known)}.{hint}")
     return list(names) or known
+
+
+def read_time_ms(text: str) -> int:
+    """Milliseconds of an ISO time that a user gave. Raises: ConfigError saying what one is."""
+    from stream.clock import parse_time_ms
+
+    try:
+        return parse_time_ms(text)
+    except ValueError:
+        raise ConfigError(
+            f"{text!r} is not an ISO time, e.g. 2026-11-23T09:30:00 (UTC) or "
+            "2026-11-23T09:30:00+01:00"
+        ) from None

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from stream.cli.context import check_feeds, open_lake_settings
+from stream.cli.context import check_feeds, open_lake_settings, read_time_ms
 from stream.cli.output import json_option, print_json, print_table, to_plain
 
 
@@ -57,10 +57,8 @@ def prove(
       headrace prove
       headrace prove trades --from 2026-11-23T09:30 --to 2026-11-23T16:00 --deep
     """
-    from stream.live import parse_time_ms
-
     names = check_feeds(feeds)
-    from_ms, to_ms = (parse_time_ms(text) if text else None for text in (start, end))
+    from_ms, to_ms = (read_time_ms(text) if text else None for text in (start, end))
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise click.UsageError(f"--from {start} is not before --to {end}: the range is empty")
     settings = open_lake_settings()

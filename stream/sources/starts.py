@@ -8,8 +8,8 @@ is a child and is read from its first record.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
+from stream.clock import parse_time_ms
 from stream.errors import ConfigError
 from stream.slices import ShardPosition, Start
 from stream.sources import ShardInfo
@@ -30,14 +30,12 @@ def parse_start(text: str, now_ms: int) -> Start:
     if text == "LATEST":
         return Start("AT_TIMESTAMP", timestamp_ms=now_ms)
     try:
-        moment = datetime.fromisoformat(text)
+        return Start("AT_TIMESTAMP", timestamp_ms=parse_time_ms(text))
     except ValueError:
         raise ConfigError(
             f"start {text!r} is neither TRIM_HORIZON, LATEST nor an ISO time such as "
             "2026-11-23T09:30:00Z"
         ) from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return Start("AT_TIMESTAMP", timestamp_ms=int(aware.timestamp() * 1000))
 
 
 def choose_start(shard: str, positions: Mapping[str, ShardPosition], first_start: Start) -> Start:
