@@ -11,6 +11,7 @@ Live flows, replays and the benchmark run this same code; only the lanes differ.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ from stream.lake.store import Store
 from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files
 from stream.slices import Slice
+
+
+AHEAD = 4
+"""Slices whose uploads may be under way at once in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,14 @@ class Road:
         self._pool = ThreadPoolExecutor(upload_threads, thread_name_prefix="upload")
 
     def process(self, slices: Sequence[Slice]) -> list[SliceResult]:
-        """Make slices durable. Uploads of one slice overlap with the work on the next."""
-        return [finish() for finish in [self._begin(item) for item in slices]]
+        """Make slices durable. Uploads of one slice overlap with the work on the next few."""
+        results: list[SliceResult] = []
+        begun: deque[Callable[[], SliceResult]] = deque()
+        for item in slices:
+            begun.append(self._begin(item))
+            if len(begun) == AHEAD:  # more would only hold memory
+                results.append(begun.popleft()())
+        return results + [finish() for finish in begun]
 
     def close(self) -> None:
         """End the upload threads; nothing is pending between calls of `process`."""
