@@ -31,7 +31,6 @@ from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files
 from stream.slices import Slice
 
-
 AHEAD = 4
 """Slices whose uploads may be under way at once in one batch."""
 
