@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import sys
 
 import click
 
@@ -25,6 +27,8 @@ def run(feed: str, as_json: bool) -> None:
       HEADRACE_AWS=account HEADRACE_LAKE=s3://my-lake HEADRACE_CATALOG=glue headrace run trades
       HEADRACE_LOG_FORMAT=json HEADRACE_METRICS_PORT=9100 headrace run quotes
     """
+    # Until the dataflow runs there is nothing to commit: a stop during the imports is a clean one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     check_feeds([feed])
     settings = open_settings(needs_platform=True)
 

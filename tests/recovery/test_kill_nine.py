@@ -91,7 +91,7 @@ def _finish(
     while time.monotonic() < deadline:
         if process.poll() is not None:
             process = platform.run_feed("trades")
-        if _count(platform) >= rows:
+        if _count(platform) >= rows and platform.has_started(process):
             time.sleep(2)  # anything doubled would come now
             return process
         time.sleep(1)

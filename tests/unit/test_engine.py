@@ -227,7 +227,7 @@ def test_credit_bounds_what_an_epoch_reads() -> None:
     # Each lane ends its epoch a moment apart from the others, so one credit may be shared by
     # two neighbouring epochs, never more.
     assert max(len(epoch) for epoch in kept.epochs) <= 2 * 7
-    assert len(kept.committed) <= 7 * (len(kept.epochs) + 2)
+    assert len(kept.committed) <= 2 * 7 * (len(kept.epochs) + 1)
 
 
 def test_slice_larger_than_the_credit_is_still_read() -> None:
