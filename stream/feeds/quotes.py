@@ -18,15 +18,14 @@ from stream.feeds.contract import (
     Column,
     Contract,
     Field,
-    Ignored,
     RejectLimit,
     Rule,
     Same,
     Shape,
     VolumeBounds,
 )
+from stream.feeds.venues import VENUES, control_messages, is_unknown_venue
 
-VENUES = ("sim", "coinbase", "kraken", "binance")
 _SESSION = {"session_date": Field("", "utc_date", {"of": "ts_event_ns"})}
 _CONTENT = ("ts_event_ns", "bid_price", "bid_size", "ask_price", "ask_size")
 """Stands in for the id that Kraken does not give: same content at the same time is one quote."""
@@ -122,23 +121,6 @@ def _binance(prefix: str) -> Shape:
     )
 
 
-_IGNORED = (
-    Ignored("coinbase_subscriptions", {"type": ("subscriptions",)}),
-    Ignored("coinbase_heartbeat", {"type": ("heartbeat",), "product_id": None}),
-    Ignored("coinbase_error", {"type": ("error",), "message": None}),
-    Ignored("kraken_event", {"event": ("heartbeat", "systemStatus", "subscriptionStatus", "pong")}),
-    Ignored("kraken_heartbeat", {"channel": ("heartbeat",)}),
-    Ignored("kraken_status", {"channel": ("status",)}),
-    Ignored("kraken_snapshot", {"channel": ("ticker",), "type": ("snapshot",)}),
-    Ignored("kraken_answer", {"method": ("subscribe", "unsubscribe", "ping", "pong")}),
-    Ignored("binance_answer", {"result": (None,), "id": None}),
-)
-
-
-def _unknown_venue(rows: Mapping[str, pa.Array]) -> pa.Array:
-    return pc.invert(pc.is_in(rows["venue"], pa.array(VENUES)))
-
-
 def _non_positive(reason: str, *columns: str) -> Rule:
     def is_bad(rows: Mapping[str, pa.Array]) -> pa.Array:
         first, second = (pc.less_equal(rows[column], 0) for column in columns)
@@ -174,9 +156,9 @@ CONTRACT = Contract(
     ),
     rejects=RejectLimit(share=0.2, over_rows=5_000, run=1_000),
     shapes=(_CANONICAL, _COINBASE, _KRAKEN_V1, _KRAKEN_V2, _binance(""), _binance("data.")),
-    ignored=_IGNORED,
+    ignored=control_messages("ticker"),
     rules=(
-        Rule("unknown_venue", f"venue is one of {', '.join(VENUES)}", _unknown_venue),
+        Rule("unknown_venue", f"venue is one of {', '.join(VENUES)}", is_unknown_venue),
         _non_positive("non_positive_price", "bid_price", "ask_price"),
         _non_positive("non_positive_size", "bid_size", "ask_size"),
     ),

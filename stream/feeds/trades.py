@@ -19,15 +19,14 @@ from stream.feeds.contract import (
     Column,
     Contract,
     Field,
-    Ignored,
     RejectLimit,
     Rule,
     Same,
     Shape,
     VolumeBounds,
 )
+from stream.feeds.venues import VENUES, control_messages, is_unknown_venue
 
-VENUES = ("sim", "coinbase", "kraken", "binance")
 _KINDS = {"new": "new", "correct": "correct", "cancel": "cancel"}
 _SIDES = {"buy": "buy", "sell": "sell", "unknown": "unknown"}
 _MAKER_SIDE = {"buy": "sell", "sell": "buy"}
@@ -135,23 +134,6 @@ def _ids(event: str) -> str:
     return "a" if event == "aggTrade" else ""
 
 
-_IGNORED = (
-    Ignored("coinbase_subscriptions", {"type": ("subscriptions",)}),
-    Ignored("coinbase_heartbeat", {"type": ("heartbeat",), "product_id": None}),
-    Ignored("coinbase_error", {"type": ("error",), "message": None}),
-    Ignored("kraken_event", {"event": ("heartbeat", "systemStatus", "subscriptionStatus", "pong")}),
-    Ignored("kraken_heartbeat", {"channel": ("heartbeat",)}),
-    Ignored("kraken_status", {"channel": ("status",)}),
-    Ignored("kraken_snapshot", {"channel": ("trade",), "type": ("snapshot",)}),
-    Ignored("kraken_answer", {"method": ("subscribe", "unsubscribe", "ping", "pong")}),
-    Ignored("binance_answer", {"result": (None,), "id": None}),
-)
-
-
-def _unknown_venue(rows: Mapping[str, pa.Array]) -> pa.Array:
-    return pc.invert(pc.is_in(rows["venue"], pa.array(VENUES)))
-
-
 CONTRACT = Contract(
     feed="trades",
     doc="Trade prints: one row per trade, correction or cancellation, as the venue said it",
@@ -190,9 +172,9 @@ CONTRACT = Contract(
             for prefix in ("", "data.")
         ),
     ),
-    ignored=_IGNORED,
+    ignored=control_messages("trade"),
     rules=(
-        Rule("unknown_venue", f"venue is one of {', '.join(VENUES)}", _unknown_venue),
+        Rule("unknown_venue", f"venue is one of {', '.join(VENUES)}", is_unknown_venue),
         Rule("non_positive_price", "price > 0", lambda rows: pc.less_equal(rows["price"], 0)),
         Rule("non_positive_size", "size > 0", lambda rows: pc.less_equal(rows["size"], 0)),
     ),
