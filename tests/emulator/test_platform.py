@@ -69,6 +69,7 @@ def test_up_status_down_leave_no_process_and_keep_the_data(headrace, home):
     assert read_state(home).endpoint == state.endpoint
 
 
+@pytest.mark.slow
 def test_dead_dataflow_and_dead_emulator_are_started_again(headrace, home):
     headrace("up", "trades")
     before = read_state(home)
@@ -84,6 +85,7 @@ def test_dead_dataflow_and_dead_emulator_are_started_again(headrace, home):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel offers it")
+@pytest.mark.slow
 def test_killed_supervisor_takes_everything_along_and_up_starts_again(headrace, home):
     headrace("up", "trades")
     state = read_state(home)
