@@ -36,8 +36,9 @@ from stream.errors import CommitConflictError, RetryableError
 from stream.feeds.contract import Contract
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake
+from stream.lake.entries import Entry, ObjectRef
 from stream.lake.layout import SilverKey
-from stream.lake.ledger import Entry, Ledger, ObjectRef
+from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.silver import DataFile, build_files
 

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream.errors import FatalError, ImmutableObjectError, SealedDifferentlyError
+from stream.lake.entries import ObjectRef
 from stream.lake.layout import BronzeKey
-from stream.lake.ledger import ObjectRef
 from stream.lake.store import Store, sha256
 from stream.slices import RECORD_SCHEMA, ShardRef, Slice
 

@@ -25,7 +25,8 @@ from stream.decode import decode_records
 from stream.dedup import CommittedKeys, Dedup
 from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
-from stream.lake.ledger import Entry, GapRecord, Ledger, SliceRecord
+from stream.lake.entries import Entry, GapRecord, SliceRecord
+from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files

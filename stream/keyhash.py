@@ -1,4 +1,4 @@
-"""64-bit hashes of rows' key columns, vectorised: the same on every machine and version.
+"""64-bit hashes of rows over chosen columns, vectorised: the same on every machine and version.
 
 The mixing step is the finaliser of MurmurHash3 (Austin Appleby, public domain): every input bit
 changes every output bit with probability 1/2. For n keys in a dedup bucket, a new key collides
@@ -38,7 +38,20 @@ def _hash_column(column: pa.Array) -> Hashes:
         return _blank_nulls(_mix(numbers.view(np.uint64) + np.uint64(0x9E3779B97F4A7C15)), column)
     if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
         return _blank_nulls(_hash_text(column), column)
-    raise TypeError(f"key columns are text or integers, found {column.type}")
+    if pa.types.is_timestamp(column.type):
+        return _hash_column(column.cast(pa.int64()))
+    if pa.types.is_boolean(column.type):
+        return _hash_column(column.cast(pa.int8()))
+    if pa.types.is_decimal128(column.type):
+        return _blank_nulls(_hash_decimal(column), column)
+    raise TypeError(f"no hash for columns of type {column.type}")
+
+
+def _hash_decimal(column: pa.Array) -> Hashes:
+    """Both 64-bit halves of the unscaled value."""
+    halves = np.frombuffer(column.buffers()[1], np.uint64)
+    halves = halves[2 * column.offset : 2 * (column.offset + len(column))]
+    return _mix(_mix(halves[::2] + np.uint64(0x9E3779B97F4A7C15)) ^ halves[1::2])
 
 
 def _hash_text(column: pa.Array) -> Hashes:

@@ -24,7 +24,7 @@ from stream.errors import ConfigError, ThrottledError
 from stream.feeds import load_feed
 from stream.feeds.contract import Contract
 from stream.lake.connect import Lake, connect_lake
-from stream.lake.ledger import Entry, Head
+from stream.lake.entries import Entry, Head
 from stream.settings import Settings
 from stream.slices import ShardPosition, ShardRef, Start
 from stream.sources import ExpiredCursorError, ShardInfo, StreamReader

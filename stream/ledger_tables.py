@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from stream.clock import to_utc
-from stream.lake.ledger import Entry, SliceRecord
+from stream.lake.entries import Entry, SliceRecord
 
 _TIME = pa.timestamp("us")
 

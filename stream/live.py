@@ -18,7 +18,8 @@ from stream.feeds import load_feed
 from stream.flow import Road, RoadCommitter, Tally
 from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.connect import Lake, connect_lake
-from stream.lake.ledger import GapRecord, Ledger
+from stream.lake.entries import GapRecord
+from stream.lake.ledger import Ledger
 from stream.settings import Settings
 from stream.silver import SilverKeys
 from stream.slices import ShardPosition, ShardRef

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from stream.errors import QuarantineLimitError
 from stream.feeds.contract import RejectLimit
+from stream.lake.entries import ObjectRef
 from stream.lake.layout import QuarantineKey
-from stream.lake.ledger import ObjectRef
 from stream.lake.store import Store, sha256
 from stream.slices import ShardRef, Slice
 

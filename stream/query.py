@@ -21,7 +21,8 @@ import pyarrow as pa
 from stream.errors import ConfigError, PipelineError, StoreUnavailableError
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake, connect_lake
-from stream.lake.ledger import HEAD, Entry, open_ledger
+from stream.lake.entries import HEAD, Entry
+from stream.lake.ledger import open_ledger
 from stream.lake.sql import connect_sql, file_path, parquet_source
 from stream.ledger_tables import commit_rows, gap_rows, slice_rows
 from stream.quarantine import QUARANTINE_SCHEMA

@@ -34,8 +34,9 @@ from stream.feeds.contract import Contract
 from stream.keyhash import Hashes, hash_rows
 from stream.lake.catalog import StagedFile
 from stream.lake.connect import Lake, connect_lake
+from stream.lake.entries import Entry, Head, ObjectRef, Redriven, SliceRecord
 from stream.lake.layout import SilverKey
-from stream.lake.ledger import Entry, Head, Ledger, ObjectRef, Redriven, SliceRecord
+from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.quarantine import read_rejects
 from stream.settings import Settings

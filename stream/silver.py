@@ -21,8 +21,8 @@ from stream.dedup import Distinct, Times
 from stream.feeds.contract import Contract
 from stream.keyhash import Hashes, hash_rows
 from stream.lake.catalog import LakeTable, StagedFile
+from stream.lake.entries import ObjectRef
 from stream.lake.layout import SilverKey
-from stream.lake.ledger import ObjectRef
 from stream.lake.store import Store, sha256
 from stream.ordering import sort_rows
 from stream.slices import ShardRef, Slice, pad_sequence

@@ -148,6 +148,7 @@ class Contract:
     `dedup_minutes` of event time before arrival. `order` sorts rows inside a Silver file.
     `event_time` names the ns column that Silver is partitioned by (UTC day).
     `future_tolerance_ms`: how far an event may lie after its arrival before it is refused.
+    `has_stream`: whether messages arrive through a stream; without, only extracts fill the feed.
     """
 
     feed: str
@@ -166,6 +167,7 @@ class Contract:
     future_tolerance_ms: int = 60_000
     max_line_bytes: int = 65_536
     has_bars: bool = False
+    has_stream: bool = True
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError names the feed if there is none."""

@@ -21,6 +21,7 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
+    ValidationException,
 )
 from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
@@ -143,6 +144,38 @@ class LakeTable:
                     for file in files:
                         producer.append_data_file(self._data_file(file))
         except CommitFailedException as error:
+            raise CommitConflictError(f"table {self.name}: {error}") from error
+
+    def replace(
+        self,
+        remove: Sequence[str],
+        add: Sequence[StagedFile],
+        properties: Mapping[str, str],
+        summary: Mapping[str, str],
+    ) -> None:
+        """Take files out, add files and set properties in one commit, one attempt (see `append`).
+
+        Raises: CommitConflictError also when one of `remove` (addresses) is no longer in the
+        table: another rewrite was first, and nothing happened.
+        """
+        try:
+            with _reachable(f"plan table {self.name}"):
+                wanted = set(remove)
+                tasks = self._table.scan().plan_files()
+                old = {t.file.file_path: t.file for t in tasks if t.file.file_path in wanted}
+            if len(old) < len(wanted):
+                raise CommitConflictError(f"table {self.name}: another rewrite was first")
+            with (
+                _reachable(f"commit to table {self.name}"),
+                _Transaction(self._table) as transaction,
+            ):
+                transaction.set_properties(dict(properties))
+                with transaction.update_snapshot(dict(summary)).overwrite() as producer:
+                    for data_file in old.values():
+                        producer.delete_data_file(data_file)
+                    for file in add:
+                        producer.append_data_file(self._data_file(file))
+        except (CommitFailedException, ValidationException) as error:
             raise CommitConflictError(f"table {self.name}: {error}") from error
 
     def data_files(self) -> list[tuple[str, int]]:

@@ -17,6 +17,12 @@ from stream.slices import SEQUENCE_DIGITS, ShardRef, pad_sequence
 _DAY = r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)"
 _STREAM_SHARD = r"(?P<stream>[A-Za-z0-9_.-]+\.[0-9a-f]{8})-(?P<shard>[A-Za-z0-9_.-]+)"
 _SEQUENCE = rf"\d{{{SEQUENCE_DIGITS}}}"
+_SOURCE = r"[a-z][a-z0-9_]*"
+_RUN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}"
+
+
+BRONZE = "bronze/"
+"""The folder with one `source=` folder per feed and per source of extracts."""
 
 
 def day_path(day: date) -> str:
@@ -138,6 +144,69 @@ class QuarantineKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtractPartKey:
+    """One part of an extract, in the format that its source gave. `suffix` is "json", "jsonl",
+    "jsonl.gz", "csv", "csv.gz" or "parquet"; the place in time is the extract's, not the data's.
+    """
+
+    source: str
+    run_id: str
+    extracted_ms: int
+    batch: int
+    suffix: str
+
+    @property
+    def path(self) -> str:
+        at = to_utc(self.extracted_ms * 1_000_000)
+        return (
+            f"bronze/source={self.source}/{day_path(at.date())}/hour={at.hour:02d}/"
+            f"run_id={self.run_id}/{self.extracted_ms:013d}_{self.batch:06d}.{self.suffix}"
+        )
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read a key back; ValueError if it is not an extract part's key."""
+        found = _match(
+            rf"bronze/source=(?P<source>{_SOURCE})/{_DAY}/hour=(?P<hour>\d\d)/"
+            rf"run_id=(?P<run>{_RUN})/(?P<ms>\d{{13}})_(?P<batch>\d{{6}})\."
+            r"(?P<suffix>json|jsonl|jsonl\.gz|csv|csv\.gz|parquet)",
+            path,
+        )
+        key = cls(
+            found["source"], found["run"], int(found["ms"]), int(found["batch"]), found["suffix"]
+        )
+        if key.path != path:
+            raise ValueError(f"{path!r}: its folders are not those of its time {key.path!r}")
+        return key
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractManifestKey:
+    """The manifest that makes an extract one. Its place depends on the run alone: whoever of two
+    attempts writes it first decides which parts are the extract.
+    """
+
+    source: str
+    run_id: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.prefix(self.source)}{self.run_id}.json"
+
+    @staticmethod
+    def prefix(source: str) -> str:
+        """All manifests of a source."""
+        return f"bronze/source={source}/manifest/"
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read a key back; ValueError if it is not a manifest's key."""
+        pattern = rf"bronze/source=(?P<source>{_SOURCE})/manifest/(?P<run>{_RUN})\.json"
+        found = _match(pattern, path)
+        return cls(found["source"], found["run"])
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerKey:
     """One ledger entry. Two writers may write entry n; the table's head names the true one."""
 
@@ -162,6 +231,34 @@ class LedgerKey:
             path,
         )
         return cls(found["feed"], int(found["number"]), found["digest"])
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedShardKey:
+    """The end position of a shard that no longer travels in the table property."""
+
+    feed: str
+    stream: str
+    shard: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.prefix(self.feed, self.stream)}{self.shard}.json"
+
+    @staticmethod
+    def prefix(feed: str, stream: str) -> str:
+        """All closed shards of one life of a stream."""
+        return f"closed/feed={feed}/{stream}/"
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read a key back; ValueError if it is not one of a closed shard."""
+        found = _match(
+            r"closed/feed=(?P<feed>[a-z0-9_]+)/(?P<stream>[A-Za-z0-9_.-]+)/"
+            r"(?P<shard>[A-Za-z0-9_.-]+)\.json",
+            path,
+        )
+        return cls(found["feed"], found["stream"], found["shard"])
 
 
 def _match(pattern: str, path: str) -> re.Match[str]:

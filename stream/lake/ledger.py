@@ -13,10 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
-
-import orjson
+from dataclasses import dataclass, replace
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import (
@@ -29,146 +26,26 @@ from stream.errors import (
     RetryableError,
 )
 from stream.lake.catalog import LakeTable, StagedFile
+from stream.lake.closed import ClosedShards
+from stream.lake.entries import HEAD, NUMBER, Entry, GapRecord, Head, Kind, Redriven, SliceRecord
 from stream.lake.layout import LedgerKey
 from stream.lake.store import Store, sha256
-from stream.slices import ShardPosition, ShardRef, Start, is_after, slice_id
+from stream.slices import ShardPosition, ShardRef, is_after
 
-POSITIONS = "headrace.positions"
-HEAD = "headrace.ledger.head"
-NUMBER = "headrace.ledger.number"
 MAX_ATTEMPTS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectRef:
-    """An object that a slice wrote."""
+class Change:
+    """What one commit does: an entry, files to add, addresses of files to take out."""
 
-    path: str
-    sha256: str
-    bytes: int
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class SliceRecord:
-    """What the ledger remembers of a slice: its place, its counts, its objects.
-
-    `messages` = decoded + ignored + rejected messages; `silver_rows` + `duplicates` = decoded
-    rows that passed the contract. `bronze` is None for the empty slice that ends a shard.
-    """
-
-    shard: ShardRef
-    prev: str | None
-    first: str | None
-    last: str | None
-    rows: int
-    payload_bytes: int
-    arrival_ns: tuple[int, int]
-    ends_shard: bool = False
-    bronze: ObjectRef | None = None
-    silver: tuple[ObjectRef, ...] = ()
-    quarantine: ObjectRef | None = None
-    messages: int = 0
-    silver_rows: int = 0
-    duplicates: int = 0
-    ignored: Mapping[str, int] = field(default_factory=dict)
-    rejected: Mapping[str, int] = field(default_factory=dict)
-    event_ns: tuple[int, int] = (0, 0)
-
-    @property
-    def slice_id(self) -> str:
-        """The id that Silver and quarantine rows of this slice carry."""
-        return slice_id(self.shard, self.first if self.rows else None)
+    entry: Entry
+    add: Sequence[StagedFile] = ()
+    remove: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GapRecord:
-    """Records that the source no longer held: named, never silent."""
-
-    shard: ShardRef
-    after: str | None
-    first_kept: str | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Redriven:
-    """Messages of one quarantine object that a later decoder accepted, and what they became.
-
-    `messages` of them left the quarantine, `ignored` of these as no data; `keys` are their
-    (record_no, line_no).
-    """
-
-    quarantine: str
-    slice_id: str
-    messages: int
-    silver_rows: int
-    duplicates: int
-    ignored: int = 0
-    silver: tuple[ObjectRef, ...] = ()
-    keys: tuple[tuple[int, int], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One ledger entry."""
-
-    feed: str
-    number: int
-    previous: str | None
-    kind: Literal["start", "slices", "redrive"]
-    committed_ms: int
-    positions: Mapping[str, ShardPosition]
-    slices: tuple[SliceRecord, ...] = ()
-    gaps: tuple[GapRecord, ...] = ()
-    redriven: tuple[Redriven, ...] = ()
-
-    def to_bytes(self) -> bytes:
-        """Canonical JSON."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Entry:
-        """Read an entry back. Raises: ValueError, KeyError or TypeError if it is not one."""
-        raw = orjson.loads(data)
-        return cls(
-            feed=raw["feed"],
-            number=raw["number"],
-            previous=raw["previous"],
-            kind=raw["kind"],
-            committed_ms=raw["committed_ms"],
-            positions={shard: _position(value) for shard, value in raw["positions"].items()},
-            slices=tuple(_slice_record(item) for item in raw["slices"]),
-            gaps=tuple(
-                GapRecord(**{**item, "shard": ShardRef(**item["shard"])}) for item in raw["gaps"]
-            ),
-            redriven=tuple(_redriven(item) for item in raw["redriven"]),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The committed state of a feed: the last entry's number and path, and every position."""
-
-    number: int
-    path: str | None
-    positions: Mapping[str, ShardPosition]
-
-    @classmethod
-    def of(cls, properties: Mapping[str, str]) -> Head:
-        """Read it from a table's properties; number 0 if nothing was ever committed."""
-        raw = orjson.loads(properties.get(POSITIONS, "{}"))
-        positions = {shard: _position(value) for shard, value in raw.items()}
-        return cls(int(properties.get(NUMBER, "0")), properties.get(HEAD), positions)
-
-    def properties(self) -> dict[str, str]:
-        """As table properties."""
-        raw = {shard: asdict(position) for shard, position in self.positions.items()}
-        return {
-            POSITIONS: orjson.dumps(raw, option=orjson.OPT_SORT_KEYS).decode(),
-            HEAD: self.path or "",
-            NUMBER: str(self.number),
-        }
+Plan = Callable[["Head"], Change | None]
+"""Made anew from the committed state before every attempt; None: nothing is left to do."""
 
 
 class Ledger:
@@ -182,6 +59,7 @@ class Ledger:
         self._store = store
         self._clock = clock
         self._fetched: dict[str, bytes] = {}
+        self._closed = ClosedShards(feed, store)
         self.conflicts = 0
 
     def head(self) -> Head:
@@ -192,7 +70,7 @@ class Ledger:
     def positions(self, stream: str) -> dict[str, ShardPosition]:
         """Committed position of each shard of one life of a stream, fresh from the catalog."""
         prefix = f"{stream}/"
-        found = self.head().positions
+        found = {**self._closed.read(stream), **self.head().positions}
         return {s.removeprefix(prefix): p for s, p in found.items() if s.startswith(prefix)}
 
     def entries(self, after: int = 0) -> list[Entry]:
@@ -210,35 +88,45 @@ class Ledger:
     def start(self, positions: Mapping[str, ShardPosition]) -> None:
         """Pin where a first start begins, once: shards that have a position keep it."""
 
-        def plan(head: Head) -> tuple[Entry, list[StagedFile]] | None:
+        def plan(head: Head) -> Change | None:
             new = {shard: p for shard, p in positions.items() if shard not in head.positions}
             if not new:
                 return None
-            return self._entry(head, "start", {**head.positions, **new}), []
+            return Change(self.entry(head, "start", {**head.positions, **new}))
 
-        self._commit(plan)
+        self.commit(plan)
 
     def commit_slices(
         self,
         slices: Sequence[tuple[SliceRecord, Sequence[StagedFile]]],
         gaps: Sequence[GapRecord] = (),
+        parents_of: Callable[[ShardRef], tuple[str, ...]] = lambda _: (),
     ) -> Entry | None:
         """Apply slices, in order per shard; None if all of them were committed before.
+
+        Args: parents_of: the parents of a shard, recorded with its first slice: a replay needs
+        them when the stream has forgotten both.
 
         Raises: LedgerGapError (a slice is ahead of its shard's position), CommitConflictError
         (another writer cut the shard differently, or won too often), CommitUnknownError.
         """
 
-        def plan(head: Head) -> tuple[Entry, list[StagedFile]] | None:
-            keep, positions = new_slices([record for record, _ in slices], head.positions)
+        def plan(head: Head) -> Change | None:
+            known = self._with_closed(head, [record for record, _ in slices])
+            keep, positions = new_slices([record for record, _ in slices], known)
             if not keep and not gaps:
                 return None
             wanted = {id(record) for record in keep}
             files = [f for record, staged in slices if id(record) in wanted for f in staged]
-            entry = self._entry(head, "slices", positions)
-            return replace(entry, slices=tuple(keep), gaps=tuple(gaps)), files
+            entry = replace(
+                self.entry(head, "slices", positions),
+                slices=tuple(keep),
+                gaps=tuple(gaps),
+                parents=_parents(keep, parents_of),
+            )
+            return Change(entry, files)
 
-        return self._commit(plan)
+        return self.commit(plan)
 
     def commit_redrive(
         self,
@@ -246,26 +134,51 @@ class Ledger:
     ) -> Entry | None:
         """Land quarantined messages once: the plan is made anew after every lost race."""
 
-        def plan(head: Head) -> tuple[Entry, list[StagedFile]] | None:
+        def plan(head: Head) -> Change | None:
             redriven, files = plan_redriven(head)
             if not redriven:
                 return None
-            entry = self._entry(head, "redrive", head.positions)
-            return replace(entry, redriven=tuple(redriven)), list(files)
+            entry = replace(self.entry(head, "redrive"), redriven=tuple(redriven))
+            return Change(entry, files)
 
-        return self._commit(plan)
+        return self.commit(plan)
 
-    def _entry(
-        self,
-        head: Head,
-        kind: Literal["start", "slices", "redrive"],
-        positions: Mapping[str, ShardPosition],
+    def close_shards(self, wanted: Callable[[str, ShardPosition], bool]) -> int:
+        """Move ended shards' positions out of the table property into objects of their own.
+
+        They are as true as before (`positions` and `commit_slices` look there), but no longer
+        travel with every commit. Returns how many were moved.
+        """
+        found = {s: p for s, p in self.head().positions.items() if p.is_ended and wanted(s, p)}
+        for shard, position in found.items():
+            self._closed.write(shard, position)  # first: a commit must find it from then on
+
+        def plan(head: Head) -> Change | None:
+            left = {s: p for s, p in head.positions.items() if s not in found}
+            if len(left) == len(head.positions):
+                return None
+            return Change(self.entry(head, "close", left))
+
+        self.commit(plan)
+        return len(found)
+
+    def entry(
+        self, head: Head, kind: Kind, positions: Mapping[str, ShardPosition] | None = None
     ) -> Entry:
-        return Entry(self.feed, head.number + 1, head.path, kind, now_ms(self._clock), positions)
+        """The next entry after `head`; the positions stay if none are given."""
+        after = head.positions if positions is None else positions
+        return Entry(self.feed, head.number + 1, head.path, kind, now_ms(self._clock), after)
 
-    def _commit(
-        self, plan: Callable[[Head], tuple[Entry, list[StagedFile]] | None]
-    ) -> Entry | None:
+    def _with_closed(
+        self, head: Head, records: Sequence[SliceRecord]
+    ) -> Mapping[str, ShardPosition]:
+        """The head's positions, and those of closed shards that these slices belong to."""
+        strange = {str(r.shard): r.shard for r in records} if records else {}
+        missing = [ref for shard, ref in strange.items() if shard not in head.positions]
+        closed = {s: p for ref in missing for s, p in self._closed.read(ref.stream).items()}
+        return {**closed, **head.positions} if closed else head.positions
+
+    def commit(self, plan: Plan) -> Entry | None:
         """Plan against what is committed, try once; on a lost race again, from fresh state.
 
         The first plan uses the state that this writer last saw: usually its own last commit, and
@@ -275,9 +188,8 @@ class Ledger:
             planned = self._plan(plan, is_first=attempt == 0)
             if planned is None:
                 return None
-            entry, files = planned
-            if self._try(entry, files):
-                return entry
+            if self._try(planned):
+                return planned.entry
             self.conflicts += 1
             self._clock.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))
         raise CommitConflictError(
@@ -285,9 +197,7 @@ class Ledger:
             "Is maintenance or a second dataflow stuck in a loop? The committed state is intact."
         )
 
-    def _plan(
-        self, plan: Callable[[Head], tuple[Entry, list[StagedFile]] | None], *, is_first: bool
-    ) -> tuple[Entry, list[StagedFile]] | None:
+    def _plan(self, plan: Plan, *, is_first: bool) -> Change | None:
         if is_first:
             try:
                 return plan(Head.of(self._table.properties))
@@ -295,15 +205,19 @@ class Ledger:
                 pass
         return plan(self.head())
 
-    def _try(self, entry: Entry, files: list[StagedFile]) -> bool:
+    def _try(self, change: Change) -> bool:
         """One attempt. True: it landed. False: another writer was first."""
+        entry = change.entry
         data = entry.to_bytes()
         path = LedgerKey(self.feed, entry.number, sha256(data)).path
         self._store.put_once(path, data)  # content-addressed: an existing one is the same
         head = Head(entry.number, path, entry.positions)
         summary = {HEAD: path, NUMBER: str(entry.number)}
         try:
-            self._table.append(files, head.properties(), summary)
+            if change.remove:
+                self._table.replace(change.remove, change.add, head.properties(), summary)
+            else:
+                self._table.append(change.add, head.properties(), summary)
         except CommitConflictError:
             return False
         except RetryableError as error:
@@ -389,6 +303,19 @@ def new_slices(
     return keep, after
 
 
+def _parents(
+    records: Sequence[SliceRecord], parents_of: Callable[[ShardRef], tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    """The parents of the shards that begin in this commit and have any."""
+    first = {record.shard for record in records if record.prev is None}
+    found = {shard: parents_of(shard) for shard in sorted(first)}
+    return {
+        str(shard): tuple(str(ShardRef(shard.feed, shard.stream, name)) for name in names)
+        for shard, names in found.items()
+        if names
+    }
+
+
 def _misfit(record: SliceRecord, position: ShardPosition) -> PipelineError:
     where = f"{record.shard}: slice {record.first}..{record.last} begins after {record.prev}"
     if is_after(record.prev, position.sequence_number):
@@ -399,44 +326,6 @@ def _misfit(record: SliceRecord, position: ShardPosition) -> PipelineError:
     return CommitConflictError(
         f"{where}, but another dataflow has committed up to {position.sequence_number} with other "
         "slice ends. Nothing is lost: restart to adopt them."
-    )
-
-
-def _position(raw: Mapping[str, Any]) -> ShardPosition:
-    start = raw.get("start")
-    return ShardPosition(
-        raw["sequence_number"],
-        raw["is_ended"],
-        Start(**start) if start else None,
-        raw["arrival_ms"],
-    )
-
-
-def _object(raw: Mapping[str, Any] | None) -> ObjectRef | None:
-    return ObjectRef(**raw) if raw else None
-
-
-def _slice_record(raw: dict[str, Any]) -> SliceRecord:
-    return SliceRecord(
-        **{
-            **raw,
-            "shard": ShardRef(**raw["shard"]),
-            "arrival_ns": tuple(raw["arrival_ns"]),
-            "event_ns": tuple(raw["event_ns"]),
-            "bronze": _object(raw["bronze"]),
-            "quarantine": _object(raw["quarantine"]),
-            "silver": tuple(ObjectRef(**item) for item in raw["silver"]),
-        }
-    )
-
-
-def _redriven(raw: dict[str, Any]) -> Redriven:
-    return Redriven(
-        **{
-            **raw,
-            "silver": tuple(ObjectRef(**item) for item in raw["silver"]),
-            "keys": tuple((a, b) for a, b in raw["keys"]),
-        }
     )
 
 

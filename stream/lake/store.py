@@ -114,6 +114,14 @@ class Store:
         except (BaseError, OSError) as error:
             raise self._explain("list", prefix, error) from error
 
+    def list_folders(self, prefix: str) -> tuple[str, ...]:
+        """Names of the folders directly under `prefix` (it ends with a slash)."""
+        try:
+            found = obstore.list_with_delimiter(self._backend, prefix.rstrip("/"))
+        except (BaseError, OSError) as error:
+            raise self._explain("list", prefix, error) from error
+        return tuple(sorted(p.rstrip("/").rpartition("/")[2] for p in found["common_prefixes"]))
+
     def delete(self, path: str) -> None:
         """Remove an object. Bronze, Silver and ledger code never calls this."""
         try:

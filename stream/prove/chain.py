@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from stream.lake.entries import Entry, Head
 from stream.lake.layout import LedgerKey
-from stream.lake.ledger import Entry, Head
 from stream.lake.store import Store, sha256
 from stream.prove.proof import Proof
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from stream.lake.ledger import Entry, Head, SliceRecord
+from stream.lake.entries import Entry, Head, SliceRecord
 from stream.prove.proof import Proof
 from stream.slices import is_after
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from stream.bronze import read_bronze
 from stream.decode import decode_records
 from stream.feeds.contract import Contract
-from stream.lake.ledger import SliceRecord
+from stream.lake.entries import SliceRecord
 from stream.prove.proof import Difference
 
 

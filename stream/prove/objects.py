@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from stream.bronze import read_bronze
 from stream.errors import FatalError
+from stream.lake.entries import Head, ObjectRef, SliceRecord
 from stream.lake.layout import BronzeKey
-from stream.lake.ledger import Head, ObjectRef, SliceRecord
 from stream.lake.store import ObjectInfo, Store, sha256
 from stream.prove.proof import Difference, Proof
 from stream.slices import is_after

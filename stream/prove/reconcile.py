@@ -13,8 +13,8 @@ from stream.errors import ConfigError, RetryableError
 from stream.feeds import load_feed
 from stream.feeds.contract import Contract
 from stream.lake.connect import Lake, connect_lake
+from stream.lake.entries import Entry, Head, Redriven, SliceRecord
 from stream.lake.layout import BronzeKey
-from stream.lake.ledger import Entry, Head, Redriven, SliceRecord
 from stream.lake.sql import connect_sql
 from stream.prove.chain import Chain
 from stream.prove.continuity import Continuity

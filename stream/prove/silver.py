@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from stream.feeds.contract import Contract
-from stream.lake.ledger import ObjectRef
+from stream.lake.entries import ObjectRef
 from stream.lake.sql import file_path, parquet_source
 from stream.lake.store import Store
 from stream.prove.objects import Found, read_object

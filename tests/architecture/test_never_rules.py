@@ -13,12 +13,16 @@ from collections.abc import Iterable
 import pytest
 
 AWS_SDK = r"(boto3|botocore|aiobotocore|obstore|s3fs|aioboto3)(\.|$)"
-AWS_FOLDERS = ("stream/sources/kinesis", "stream/producers/", "stream/lake/", "stream/local/")
+AWS_FOLDERS = (
+    *("stream/sources/kinesis", "stream/producers/", "stream/lake/", "stream/local/"),
+    "batch/aws/",
+)
 
 IMPORT_RULES = {
     "bytewax": (r"bytewax(\.|$)", ("stream/engine.py",)),
     "AWS SDKs": (AWS_SDK, AWS_FOLDERS),
-    "pyiceberg": (r"pyiceberg(\.|$)", ("stream/lake/catalog.py",)),
+    "pyiceberg": (r"pyiceberg(\.|$)", ("stream/lake/catalog",)),
+    "prefect": (r"prefect(_aws)?(\.|$)", ("batch/flows/",)),
     "uuid": (r"uuid(\.|$)", ()),
     "secrets": (r"secrets(\.|$)", ()),
     # Simulated data and the jitter of a back-off; never a byte or a name in the lake.
@@ -102,7 +106,7 @@ def test_broad_except_without_reraise_is_refused(modules):
 
 
 def test_object_key_is_built_in_the_layout_alone(modules):
-    pattern = re.compile(r"^(bronze/source=|silver/entity=|ledger/|quarantine/)")
+    pattern = re.compile(r"^(bronze/source=|silver/entity=|ledger/|quarantine/|closed/)")
     found = [
         f"{module.path}:{node.lineno}: {node.value[:40]!r}"
         for module in modules

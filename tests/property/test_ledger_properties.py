@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.errors import CommitConflictError, LedgerGapError
-from stream.lake.ledger import Entry, Head, SliceRecord, new_slices
+from stream.lake.entries import Entry, Head, SliceRecord
+from stream.lake.ledger import new_slices
 from stream.slices import ShardPosition, ShardRef, Start, is_after
 
 CUTS = st.lists(st.integers(1, 40), min_size=1, max_size=12)

@@ -18,7 +18,8 @@ from stream.feeds.contract import Contract, RejectLimit
 from stream.flow import Road, RoadCommitter, SliceResult
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake, connect_lake
-from stream.lake.ledger import Entry, Ledger
+from stream.lake.entries import Entry
+from stream.lake.ledger import Ledger
 from stream.settings import Settings, load_settings
 from stream.silver import SilverKeys
 from stream.slices import RECORD_SCHEMA, ShardPosition, ShardRef, Slice, Start

@@ -9,7 +9,7 @@ import pytest
 from stream.clock import ManualClock
 from stream.errors import ConfigError
 from stream.lag import LagReport, feed_lag, read_lag
-from stream.lake.ledger import GapRecord, SliceRecord
+from stream.lake.entries import GapRecord, SliceRecord
 from stream.slices import ShardRef
 from stream.sources.memory import MemoryReader, MemoryStream
 

@@ -172,7 +172,7 @@ def test_entries_of_a_broken_chain_are_refused(small_lake: Any, damage: str) -> 
 def test_entry_of_a_lost_race_is_not_part_of_the_ledger(small_lake: Any) -> None:
     small_lake.land_trades(1)
     head = small_lake.ledger.head()
-    lost = small_lake.ledger._entry(head, "slices", {})
+    lost = small_lake.ledger.entry(head, "slices", {})
     small_lake.lake.store.put_once(f"ledger/feed=trades/{3:012d}-{'0' * 16}.json", lost.to_bytes())
     small_lake.land_trades(1)
     assert [len(entry.slices) for entry in small_lake.entries()] == [0, 1, 1]

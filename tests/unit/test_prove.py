@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from stream.bronze import bronze_bytes
+from stream.lake.entries import GapRecord
 from stream.lake.layout import BronzeKey, SilverKey
-from stream.lake.ledger import GapRecord, Ledger
+from stream.lake.ledger import Change, Ledger
 from stream.prove import Proof, prove, prove_lake
 from stream.silver import build_files
 from stream.slices import ShardRef, Slice
@@ -176,8 +177,8 @@ def test_hole_between_slices_is_named(filled: Any) -> None:
 def test_doubled_slice_is_named(filled: Any) -> None:
     """The same slice forced into the ledger and Silver a second time."""
     item = filled.results[3]
-    entry = filled.ledger._entry(filled.ledger.head(), "slices", filled.ledger.head().positions)
-    filled.ledger._try(replace(entry, slices=(item.record,)), list(item.files))
+    entry = filled.ledger.entry(filled.ledger.head(), "slices", filled.ledger.head().positions)
+    filled.ledger._try(Change(replace(entry, slices=(item.record,)), item.files))
     proof = proof_of(filled)
     assert kinds(proof) == ["slice_doubled", "doubled_keys"]
     assert item.record.slice_id in proof.differences[0].where
@@ -280,8 +281,8 @@ def force(lake: Any, item: Slice) -> None:
     ledger: Ledger = lake.ledger
     head = ledger.head()
     position = replace(head.positions[str(item.shard)], sequence_number=item.last)
-    entry = ledger._entry(head, "slices", {**head.positions, str(item.shard): position})
-    assert ledger._try(replace(entry, slices=(result.record,)), list(result.files))
+    entry = ledger.entry(head, "slices", {**head.positions, str(item.shard): position})
+    assert ledger._try(Change(replace(entry, slices=(result.record,)), result.files))
 
 
 def silver_tables(lake: Any) -> list[pa.Table]:

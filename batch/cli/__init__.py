@@ -1,0 +1,19 @@
+"""The whole command line: the stream's verbs, and batch's on top of them.
+
+`headrace` starts here. A verb's file only parses arguments, calls one function of
+`batch.actions` and prints its answer. Guarantees: as for `stream.cli`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from stream.cli import headrace
+from stream.cli.failure import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code."""
+    sys.exit(run_command(headrace, arguments))
