@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream.decode.lines import PAD, Lines, find_bytes
-from stream.decode.message import ABSENT, ARRIVAL, Layout, Path, Reader, Value, walk
+from stream.decode.message import ABSENT, ARRIVAL, Layout, Path, Reader, Value, resolve, walk
 from stream.decode.plan import Plan
 from stream.decode.rows import NULL, Block, Data, Text, spans_to_array
 from stream.decode.template import Matched, Template, learn_template, match_template
@@ -212,7 +212,7 @@ class _Reading:
         return self._constant(reader.default)
 
     def _slot(self, path: Path) -> Spans | None:
-        number = self._places.get(path)
+        number = self._places.get(resolve(self.example, path))
         if number is None:
             return None
         self.read.add(number)

@@ -37,6 +37,10 @@ class _Absent:
 ABSENT = _Absent()
 Path = tuple[str, ...]
 
+ONLY = "*"
+"""A path's step to an object's only member, whatever its key: what MongoDB's Extended JSON wraps
+a value in names its type. A value that is no such object is taken as it stands."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -189,7 +193,10 @@ _DECODER = json.JSONDecoder(
 def walk(message: Any, path: Path) -> Any:
     """The value at a path; ABSENT where it leads nowhere."""
     for part in path:
-        if type(message) is dict:
+        if part == ONLY:
+            if type(message) is dict and len(message) == 1:
+                message = next(iter(message.values()))
+        elif type(message) is dict:
             message = message.get(part, ABSENT)
         elif type(message) is list:
             try:
@@ -199,6 +206,20 @@ def walk(message: Any, path: Path) -> Any:
         else:
             return ABSENT
     return message
+
+
+def resolve(message: Any, path: Path) -> Path:
+    """The path by the message's own keys: without `ONLY`."""
+    if ONLY not in path:
+        return path
+    found: list[str] = []
+    for at, part in enumerate(path):
+        here = walk(message, path[:at])
+        if part != ONLY:
+            found.append(part)
+        elif type(here) is dict and len(here) == 1:
+            found.append(next(iter(here)))
+    return tuple(found)
 
 
 def recognise(grammar: Grammar, message: Any) -> str | Layout:

@@ -26,6 +26,7 @@ from stream.decode.windows import (
     parse_integer,
     parse_scaled,
 )
+from stream.decode.zones import day_offset
 
 DAY_NS = 86_400_000_000_000
 _MAX_NS = 2**63 - 1
@@ -220,6 +221,37 @@ def time_columns(separator: str, *, has_zone: bool) -> Columnar:
 
     return read
 
+
+def zone_columns(spans: Spans, options: Mapping[str, Any], texts: Texts) -> Read:
+    """Times of a place; days on which its clocks change are left to the scalar reader."""
+    ns, good = _plain_time(spans, options, texts)
+    assert isinstance(ns, np.ndarray)
+    assert good is not None
+    days = ns // DAY_NS
+    for day in np.unique(days[good]).tolist():
+        offset = day_offset(options["zone"], day)
+        here = good & (days == day)
+        if offset is None:
+            good &= ~here
+        else:
+            ns[here] -= offset * 1_000_000_000
+    return ns, good & (ns >= 0)
+
+
+def local_date_columns(spans: Spans, options: Mapping[str, Any], texts: Texts) -> Read:
+    """The days of times without zone."""
+    ns, good = _plain_time(spans, options, texts)
+    assert isinstance(ns, np.ndarray)
+    return ns // DAY_NS, good
+
+
+def date_columns(spans: Spans, _: Mapping[str, Any], __: Texts) -> Read:
+    """Days as their midnight UTC."""
+    days, good = _days(spans.word(0), spans.word(1))
+    return days * DAY_NS, good & (spans.length == 10)
+
+
+_plain_time = time_columns(" ", has_zone=False)
 
 _DATE = np.uint64(int.from_bytes(b"0000-00-", "little"))
 _DATE_LIMITS = np.uint64(int.from_bytes(b"\x76\x76\x76\x76\x7f\x76\x76\x7f", "little"))

@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from stream.decode import value_columns as c
+from stream.decode.zones import local_offsets
 from stream.errors import RecordRejected
 
 MAX_INT = 2**63 - 1
@@ -25,6 +26,7 @@ _EPOCH_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DATE_TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})([T ])([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]{1,9}))?"
     r"(Z|[+-][0-9]{2}:[0-9]{2})?"
@@ -220,6 +222,33 @@ def read_date_time_assumed_utc(value: object, _: Mapping[str, Any]) -> int:
     return _date_time(_string(value), " ", has_zone=False)
 
 
+def read_date_time_in_zone(value: object, options: Mapping[str, Any]) -> int:
+    """The same in the time of a place: option `zone`, an IANA name.
+
+    A time that the clocks of that place show twice, or never, says no moment and is refused.
+    """
+    text = _string(value)
+    local_ns = _date_time(text, " ", has_zone=False)
+    first, second = local_offsets(options["zone"], local_ns // 1_000_000_000)
+    if first != second:
+        often = "happens twice" if first > second else "never happens"
+        raise RecordRejected("bad_time", f"{_show(text)} {often} in {options['zone']}")
+    return _in_range(local_ns - first * 1_000_000_000, text)
+
+
+def read_local_date(value: object, _: Mapping[str, Any]) -> int:
+    """The day of a time "YYYY-MM-DD HH:MM:SS", as it stands."""
+    return _date_time(_string(value), " ", has_zone=False) // DAY_NS
+
+
+def read_date_assumed_utc(value: object, _: Mapping[str, Any]) -> int:
+    """A day "YYYY-MM-DD" as its midnight UTC: an assumption."""
+    text = _string(value)
+    if not _DATE.fullmatch(text):
+        raise RecordRejected("bad_time", f"found {_show(text)}, expected YYYY-MM-DD")
+    return _date_time(f"{text} 00:00:00", " ", has_zone=False)
+
+
 def _date_time(text: str, separator: str, *, has_zone: bool) -> int:
     match = _DATE_TIME.fullmatch(text)
     if not match or match[4] != separator or (match[9] is not None) != has_zone:
@@ -294,6 +323,18 @@ KINDS: Mapping[str, Kind] = {
         "string",
         read_date_time_assumed_utc,
         c.time_columns(" ", has_zone=False),
+    ),
+    "date_time_in_zone": Kind(
+        "a time without zone, in that of a place (option `zone`)",
+        "string",
+        read_date_time_in_zone,
+        c.zone_columns,
+    ),
+    "local_date": Kind(
+        "the day of a time without zone", "string", read_local_date, c.local_date_columns
+    ),
+    "date_assumed_utc": Kind(
+        "a day, as its midnight UTC", "string", read_date_assumed_utc, c.date_columns
     ),
     "rfc822_time": Kind("RSS' date", "string", read_rfc822_time),
     **_epoch_kinds(),

@@ -35,7 +35,7 @@ def keep_low(count: np.ndarray | int) -> np.ndarray:
     """Masks that keep a window's first `count` (0 to 8) characters."""
     # numpy shifts 64 bits out of 64 to 0, so that 8 keeps all.
     bits = np.asarray(count, np.uint64) << np.uint64(3)
-    return np.asarray((np.uint64(1) << bits) - np.uint64(1))
+    return np.asarray(~(np.uint64(0xFFFFFFFFFFFFFFFF) << bits))
 
 
 def _in_word(length: np.ndarray, number: int) -> np.ndarray:

@@ -36,6 +36,11 @@ def load_feeds() -> dict[str, Contract]:
     return feeds
 
 
+def streamed_feeds() -> list[str]:
+    """The feeds whose messages arrive through a stream: they have a dataflow each."""
+    return [name for name, contract in load_feeds().items() if contract.has_stream]
+
+
 def load_feed(name: str) -> Contract:
     """The contract of one feed.
 

@@ -33,7 +33,7 @@ REASONS: Mapping[str, str] = {
     "too_many_decimals": "more decimals than the column keeps; never rounded",
     "out_of_range": "a number that the column cannot hold",
     "bad_time": "a time that does not exist, has no zone where one is due, or is out of range",
-    "bad_value": "a value outside its enumeration, or empty text",
+    "bad_value": "a value outside its enumeration, empty text, or values that contradict others",
     "unknown_venue": "no venue that the feed knows",
     "non_positive_price": "a price that is zero or negative",
     "non_positive_size": "a size that is zero or negative",
@@ -102,7 +102,8 @@ class Rule:
 class Field:
     """How one column is read from a message: a JSON path inside the row, and a value kind.
 
-    `path` is relative to the shape's row ("price", "data.time"; list items by number: "0").
+    `path` is relative to the shape's row ("price", "data.time"; list items by number: "0"; "*" is
+    an object's only member, or the value itself: "price.*" reads {"$numberDecimal": "1.5"}).
     Alternatives are not tried: one shape, one path. `kind` names a value kind of `values.KINDS`.
     `options` is what that kind needs (the mapping of an `enum`, the value of a `const`).
     `default` fills in when the path is absent or null: a stored value, or `Same(column)`.

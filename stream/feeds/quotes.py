@@ -1,9 +1,12 @@
 """Top of book: best bid and ask of all venues in one row shape.
 
 Accepts our canonical JSON and the messages of Coinbase Exchange (`ticker`), Binance
-(`bookTicker`, raw or in a combined stream) and Kraken (v1 array `ticker`, v2 `ticker`). Where a
-venue sends no event time (Binance spot, Kraken v1), the record's arrival stands in. A crossed or
-locked book is data, not an error: venues print them for moments.
+(`bookTicker`, raw or in a combined stream) and Kraken (v1 array `ticker`, v2 `ticker`), and the
+items of FMP's `aftermarket-quote`, whose `timestamp` is in milliseconds (that of FMP's plain
+`quote` is in seconds; it holds no bid or ask and is none of this feed's messages). Where a venue
+sends no event time (Binance spot, Kraken v1), the record's arrival stands in. A crossed or
+locked book is data, not an error: venues print them for moments. `session_date` is the UTC day,
+also for FMP: in winter a quote of New York's last hour after market bears the next day.
 """
 
 from __future__ import annotations
@@ -121,6 +124,23 @@ def _binance(prefix: str) -> Shape:
     )
 
 
+_FMP = Shape(
+    "fmp_aftermarket_quote",
+    where=dict.fromkeys(("symbol", "bidPrice", "askPrice", "timestamp")),
+    fields={
+        **_venue("fmp"),
+        "symbol": Field("symbol", "symbol"),
+        "bid_price": Field("bidPrice", "decimal"),
+        "bid_size": Field("bidSize", "decimal"),
+        "ask_price": Field("askPrice", "decimal"),
+        "ask_size": Field("askSize", "decimal"),
+        "ts_event_ns": Field("timestamp", "epoch_ms"),
+        **_SESSION,
+        "quote_id": Field("", "row_key", {"of": _CONTENT}),
+    },
+)
+
+
 def _non_positive(reason: str, *columns: str) -> Rule:
     def is_bad(rows: Mapping[str, pa.Array]) -> pa.Array:
         first, second = (pc.less_equal(rows[column], 0) for column in columns)
@@ -133,7 +153,7 @@ CONTRACT = Contract(
     feed="quotes",
     doc="Top of book: one row per change of best bid or ask, as the venue said it",
     columns=(
-        Column("venue", pa.string(), "Where the quote stands", encode=True),
+        Column("venue", pa.string(), "Where the quote stands; fmp: FMP did not say", encode=True),
         Column("symbol", pa.string(), "Instrument as the venue names it, upper case", encode=True),
         Column(
             "quote_id", pa.string(), "The venue's id; time, prices and sizes where it gives none"
@@ -155,7 +175,7 @@ CONTRACT = Contract(
         reason="books move several times per trade: four times the bound of trades",
     ),
     rejects=RejectLimit(share=0.2, over_rows=5_000, run=1_000),
-    shapes=(_CANONICAL, _COINBASE, _KRAKEN_V1, _KRAKEN_V2, _binance(""), _binance("data.")),
+    shapes=(_CANONICAL, _COINBASE, _KRAKEN_V1, _KRAKEN_V2, _binance(""), _binance("data."), _FMP),
     ignored=control_messages("ticker"),
     rules=(
         Rule("unknown_venue", f"venue is one of {', '.join(VENUES)}", is_unknown_venue),

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 
 from stream.feeds.contract import Ignored
 
-VENUES = ("sim", "coinbase", "kraken", "binance")
+VENUES = ("sim", "coinbase", "kraken", "binance", "fmp")
+"""`fmp` is no venue: a best bid and ask whose venue the vendor FMP does not name."""
 
 
 def control_messages(channel: str) -> tuple[Ignored, ...]:

@@ -116,7 +116,8 @@ def test_contract_names_only_columns_that_it_has(feed: str) -> None:
     contract = load_feed(feed)
     names = contract.row_schema.names
     assert len(set(names)) == len(names)
-    assert {*contract.key, *contract.order, contract.event_time} <= set(names)
+    assert {*contract.key, *contract.order} <= set(names)
+    assert contract.event_time in contract.order  # rows of a file are sorted by it, within groups
     assert contract.column(contract.event_time).type == pa.int64()
     assert not any(contract.column(name).nullable for name in contract.key)
 
@@ -191,5 +192,5 @@ def test_messages_that_are_no_data_are_counted_by_name(feed: str, copies: int) -
 
 
 def test_load_feed_of_an_unknown_name_lists_the_feeds() -> None:
-    with pytest.raises(ConfigError, match=r"no feed 'trade'; feeds are: news, quotes, trades"):
+    with pytest.raises(ConfigError, match=r"no feed 'trade'; feeds are: news, .*trades"):
         load_feed("trade")
