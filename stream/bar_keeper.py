@@ -29,6 +29,7 @@ from stream.bars import (
     TOTALS,
     bar_rows,
     current_totals,
+    mark_bars,
     merge_totals,
     same_bars,
 )
@@ -47,6 +48,8 @@ EXACT = "headrace.bars.exact"
 REVISION = "headrace.bars.revision"
 KEPT_MINUTES = 30
 INEXACT_COMMITS = 6
+KEEPS_TRADES = frozenset({"start", "compact", "close"})
+"""Entries after which the trades are what they were."""
 FAR_FUTURE_US = 253_402_300_799_000_000
 
 
@@ -77,7 +80,7 @@ class BarKeeper:
     def apply(self, entry: Entry, totals: Sequence[pa.Table]) -> None:
         """Append revisions for everything that a landed commit of trades touched."""
         touched = merge_totals([TOTALS.empty_table(), *totals], self._sql)
-        if self._open.number == entry.number - 1:
+        if self._is_next(entry):
             changed = self._merge(entry, touched)
         else:  # the first commit here, or another instance committed in between
             changed = self._start_over(entry, touched)
@@ -139,10 +142,10 @@ class BarKeeper:
             self._open = OpenBars(done, done, since)
             return self._merge(entry, touched)
         self._open.totals = self._recompute_since(since)
-        old = self._recompute(touched.filter(pc.less(touched["minute_ns"], since)))
-        return pa.concat_tables(
-            [self._open.totals.filter(same_bars(self._open.totals, touched)), old]
-        )
+        is_old = pc.less(touched["minute_ns"], since)
+        old, new = self._recompute(touched.filter(is_old)), touched.filter(pc.invert(is_old))
+        live = self._open.totals.filter(same_bars(self._open.totals, touched))
+        return pa.concat_tables([live, _emptied(new, self._open.totals), old])
 
     def _apply_pending(self) -> pa.Table:
         """Recompute the bars that wait; running totals then hold their exact values."""
@@ -163,22 +166,50 @@ class BarKeeper:
         own = {self._store.uri(item.path) for silver in _silver_of(entry) for item in silver}
         return bool(set(self._files_between(since_ns // 1000, FAR_FUTURE_US)) - own)
 
+    def _is_next(self, entry: Entry) -> bool:
+        """Whether nothing but maintenance, which keeps every trade, was committed in between."""
+        if self._open.number < 0 or self._open.number == entry.number - 1:
+            return self._open.number == entry.number - 1
+        between = self._ledger.entries(after=self._open.number)
+        return all(e.kind in KEEPS_TRADES for e in between if e.number < entry.number)
+
     def _touched_by(self, entries: Sequence[Entry]) -> pa.Table:
-        """The bars of the rows that entries added: only their keys matter."""
+        """The bars of the rows that entries added or, as a replay does, took away: only their
+        keys matter.
+        """
         paths = [item.path for entry in entries for silver in _silver_of(entry) for item in silver]
-        return self._aggregate([self._store.uri(path) for path in paths])
+        added = self._aggregate([self._store.uri(path) for path in paths])
+        replays = [entry.event_ns for entry in entries if entry.kind == "replay"]
+        return merge_totals([added, *(self._known_bars(*span) for span in replays)], self._sql)
+
+    def _known_bars(self, first_ns: int, last_ns: int) -> pa.Table:
+        """The bars that this table holds between two event times."""
+        self._table.refresh()
+        low, high = first_ns // MINUTE_NS * MINUTE_NS, last_ns
+        found = [TOTALS.empty_table()]
+        files = self._table.data_files_between(low // 1000, high // 1000)
+        for data in self._store.get_many([self._store.relative(uri) for uri in files]):
+            if data is not None:
+                rows = pq.read_table(io.BytesIO(data), columns=["venue", "symbol", "ts_event_ns"])
+                is_within = pc.and_(
+                    pc.greater_equal(rows["ts_event_ns"], low),
+                    pc.less_equal(rows["ts_event_ns"], high),
+                )
+                found.append(mark_bars(rows.filter(is_within).combine_chunks()))
+        return pa.concat_tables(found)
 
     def _recompute_since(self, since_ns: int) -> pa.Table:
         bars = self._aggregate(self._files_between(since_ns // 1000, FAR_FUTURE_US))
         return bars.filter(pc.greater_equal(bars["minute_ns"], since_ns))
 
     def _recompute(self, wanted: pa.Table) -> pa.Table:
-        """The bars of `wanted`, computed from the committed trades."""
+        """The bars of `wanted`, computed from the committed trades; without any, an empty bar."""
         if not wanted.num_rows:
             return TOTALS.empty_table()
         ends = pc.min_max(wanted["minute_ns"]).as_py()
         last_us = (ends["max"] + MINUTE_NS) // 1000
-        return self._aggregate(self._files_between(ends["min"] // 1000, last_us), wanted)
+        bars = self._aggregate(self._files_between(ends["min"] // 1000, last_us), wanted)
+        return pa.concat_tables([bars, _emptied(wanted, bars)])
 
     def _files_between(self, first_us: int, last_us: int) -> list[str]:
         self._trades.refresh()
@@ -269,6 +300,13 @@ class SilverTrades:
             columns=list(columns),
             read_dictionary=["venue", "symbol", "kind"],
         )
+
+
+def _emptied(wanted: pa.Table, bars: pa.Table) -> pa.Table:
+    """Bars of `wanted` that no trade is left of."""
+    gone = wanted.filter(pc.invert(same_bars(wanted, bars)))
+    keys = gone.select(["venue", "symbol", "minute_ns"])
+    return mark_bars(keys.rename_columns(["venue", "symbol", "ts_event_ns"]))
 
 
 def _silver_of(entry: Entry) -> list[tuple[ObjectRef, ...]]:

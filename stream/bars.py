@@ -151,7 +151,7 @@ def slice_totals(rows: pa.Table) -> pa.Table:
     if pc.all(is_plain).as_py() is not False:
         return _run_totals(rows)
     odd = rows.filter(pc.invert(is_plain)).select(["venue", "symbol", "ts_event_ns"])
-    return pa.concat_tables([_run_totals(rows.filter(is_plain)), _marks(odd)])
+    return pa.concat_tables([_run_totals(rows.filter(is_plain)), mark_bars(odd)])
 
 
 def _run_totals(rows: pa.Table) -> pa.Table:
@@ -192,8 +192,8 @@ def _run_totals(rows: pa.Table) -> pa.Table:
     )
 
 
-def _marks(rows: pa.Table) -> pa.Table:
-    """Bars that must be recomputed, as totals without trades."""
+def mark_bars(rows: pa.Table) -> pa.Table:
+    """Bars that must be recomputed (venue, symbol, ts_event_ns), as totals without trades."""
     count = rows.num_rows
     minutes = rows["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
     known = {
@@ -248,7 +248,7 @@ def current_totals(files: Sequence[TradeFile], connection: duckdb.DuckDBPyConnec
     live = connection.execute(LIVE_TRADES).to_arrow_table()
     corrected = connection.execute(CORRECTED_TRADES).to_arrow_table()
     order = sort_rows(live, ("venue", "symbol", "ts_event_ns", "trade_id"), "ts_event_ns")
-    totals += [_run_totals(live.take(pa.array(order))), _marks(corrected)]
+    totals += [_run_totals(live.take(pa.array(order))), mark_bars(corrected)]
     return merge_totals(totals, connection)
 
 

@@ -46,6 +46,16 @@ class CommittedKeys(Protocol):
         ...
 
 
+class RowFilter(Protocol):
+    """Which rows of a slice are new: `Dedup` within a shard's horizon, `RangeDedup` anywhere."""
+
+    def drop_duplicates(
+        self, shard: ShardRef, first: str | None, newest_arrival_ns: int, rows: pa.Table
+    ) -> Distinct: ...
+
+    def forget(self, shard: ShardRef) -> None: ...
+
+
 class Dedup:
     """The dedup state of one feed in one process: a window of key hashes per shard."""
 
@@ -73,6 +83,10 @@ class Dedup:
         window.forget_before(since - 5 * MINUTE_NS)  # slack: arrival times may step back
         kept = rows if keep.all() else rows.filter(pa.array(keep))
         return Distinct(kept, is_late[keep], int(len(keep) - keep.sum()))
+
+    def window(self, shard: ShardRef) -> KeyWindow | None:
+        """What is remembered of a shard."""
+        return self._shards.get(shard)
 
     def forget(self, shard: ShardRef) -> None:
         """The shard is ended: its children read the state back from Silver."""
@@ -130,6 +144,12 @@ class KeyWindow:
         self.since_ns = since_ns
         for minute in [m for m in self._minutes if m < since_ns // MINUTE_NS]:
             del self._minutes[minute]
+
+    def contents(self) -> tuple[Hashes, Times]:
+        """All keys, and the start of the minute that each belongs to."""
+        minutes = np.repeat(list(self._minutes), [len(h) for h in self._minutes.values()])
+        hashes = [np.zeros(0, np.uint64), *self._minutes.values()]
+        return np.concatenate(hashes), minutes.astype(np.int64) * MINUTE_NS
 
     def merge(self, other: KeyWindow) -> None:
         """Take in another window's keys."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
@@ -22,15 +23,15 @@ from stream.bar_keeper import BarKeeper
 from stream.bars import slice_totals
 from stream.bronze import write_bronze
 from stream.decode import decode_records
-from stream.dedup import CommittedKeys, Dedup
+from stream.dedup import RowFilter
 from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
-from stream.lake.entries import Entry, GapRecord, SliceRecord
+from stream.lake.entries import Entry, GapRecord, ObjectRef, SliceRecord
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files
-from stream.slices import Slice
+from stream.slices import ShardRef, Slice
 
 AHEAD = 4
 """Slices whose uploads may be under way at once in one batch."""
@@ -90,16 +91,20 @@ class Road:
         contract: Contract,
         store: Store,
         schema: pa.Schema,
-        committed_keys: CommittedKeys,
+        dedup: RowFilter,
         upload_threads: int = 8,
         *,
         for_bars: bool = True,
+        keep_bronze: Callable[[Slice], ObjectRef] | None = None,
     ) -> None:
-        """`for_bars`: also sum each slice for `bars_1m`, if the feed has bars."""
+        """`for_bars`: also sum each slice for `bars_1m`, if the feed has bars. `keep_bronze`:
+        where a slice's records are kept already (an extract); None writes them to Bronze.
+        """
         self._contract = contract
         self._store = store
         self._schema = schema
-        self._dedup = Dedup(contract, committed_keys)
+        self._dedup = dedup
+        self._keep_bronze = keep_bronze or partial(write_bronze, store)
         self._for_bars = for_bars and contract.has_bars
         self._watch = RejectWatch(contract.rejects)
         self._pool = ThreadPoolExecutor(upload_threads, thread_name_prefix="upload")
@@ -122,7 +127,7 @@ class Road:
         if not item.rows:
             self._dedup.forget(item.shard)
             return lambda: SliceResult(_record(item))
-        bronze = self._pool.submit(write_bronze, self._store, item)
+        bronze = self._pool.submit(self._keep_bronze, item)
         decoded = decode_records(self._contract, item.records)
         self._watch.check(item, decoded.messages, decoded.rejected, decoded.rejects)
         distinct = self._dedup.drop_duplicates(
@@ -162,7 +167,9 @@ class RoadCommitter:
         bars: BarKeeper | None = None,
         take_gaps: Callable[[], Sequence[GapRecord]] = tuple,
         on_commit: Callable[[Tally], None] = lambda _: None,
+        parents_of: Callable[[ShardRef], tuple[str, ...]] = lambda _: (),
     ) -> None:
+        self._parents_of = parents_of
         self._ledger = ledger
         self._bars = bars
         self._take_gaps = take_gaps
@@ -178,7 +185,9 @@ class RoadCommitter:
         """Make the epoch's slices visible; those that another instance committed are dropped."""
         results, self._pending = self._pending, []
         entry = self._ledger.commit_slices(
-            [(result.record, result.files) for result in results], self._take_gaps()
+            [(result.record, result.files) for result in results],
+            self._take_gaps(),
+            self._parents_of,
         )
         if entry is None:
             return

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from stream.clock import to_utc
-from stream.lake.entries import Entry, SliceRecord
+from stream.lake.entries import Entry
+from stream.lake.history import SliceState, current_slices
 
 _TIME = pa.timestamp("us")
 
@@ -16,6 +17,7 @@ SLICES = pa.schema(
     [
         ("feed", pa.string()),
         ("commit", pa.int64()),
+        ("replayed", pa.int64()),
         ("slice_id", pa.string()),
         ("stream", pa.string()),
         ("shard", pa.string()),
@@ -53,6 +55,7 @@ COMMITS = pa.schema(
         ("rejected", pa.int64()),
         ("gaps", pa.int64()),
         ("redriven", pa.int64()),
+        ("files_removed", pa.int64()),
         ("previous", pa.string()),
     ]
 )
@@ -70,8 +73,8 @@ GAPS = pa.schema(
 
 
 def slice_rows(entries: Sequence[Entry]) -> pa.Table:
-    """One row per committed slice."""
-    rows = [_slice_row(entry, record) for entry in entries for record in entry.slices]
+    """One row per committed slice, as it is now: a replay changes its row."""
+    rows = [_slice_row(state) for state in current_slices(entries).values()]
     return pa.Table.from_pylist(rows, schema=SLICES)
 
 
@@ -97,10 +100,12 @@ def gap_rows(entries: Sequence[Entry]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=GAPS)
 
 
-def _slice_row(entry: Entry, record: SliceRecord) -> dict[str, Any]:
+def _slice_row(state: SliceState) -> dict[str, Any]:
+    record = state.record
     return {
-        "feed": entry.feed,
-        "commit": entry.number,
+        "feed": state.feed,
+        "commit": state.number,
+        "replayed": state.replayed,
         "slice_id": record.slice_id,
         "stream": record.shard.stream,
         "shard": record.shard.shard,
@@ -141,6 +146,7 @@ def _commit_row(entry: Entry) -> dict[str, Any]:
         "rejected": sum(sum(s.rejected.values()) for s in slices),
         "gaps": len(entry.gaps),
         "redriven": sum(r.messages for r in redriven),
+        "files_removed": sum(len(rewrite.removed) for rewrite in entry.rewrites),
         "previous": entry.previous,
     }
 

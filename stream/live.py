@@ -13,6 +13,7 @@ from dataclasses import asdict
 from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
+from stream.dedup import Dedup
 from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
 from stream.feeds import load_feed
 from stream.flow import Road, RoadCommitter, Tally
@@ -57,8 +58,9 @@ def run_feed(
     if bars is not None:
         bars.catch_up()
     keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
-    road = Road(contract, lake.store, table.arrow_schema, keys, settings.upload_threads)
-    committer = RoadCommitter(ledger, bars, lambda: _gaps(lanes), on_commit)
+    dedup = Dedup(contract, keys)
+    road = Road(contract, lake.store, table.arrow_schema, dedup, settings.upload_threads)
+    committer = RoadCommitter(ledger, bars, lambda: _gaps(lanes), on_commit, lanes.parents_of)
     epoch = Epoch(stop, settings.epoch_max_bytes, clock)
     flow = build_dataflow(
         feed, lanes, road.process, committer, epoch=epoch, epoch_seconds=settings.epoch_seconds

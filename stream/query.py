@@ -22,6 +22,7 @@ from stream.errors import ConfigError, PipelineError, StoreUnavailableError
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.entries import HEAD, Entry
+from stream.lake.history import current_slices
 from stream.lake.ledger import open_ledger
 from stream.lake.sql import connect_sql, file_path, parquet_source
 from stream.ledger_tables import commit_rows, gap_rows, slice_rows
@@ -189,8 +190,9 @@ def _add_quarantine(
     connection: duckdb.DuckDBPyConnection, lake: Lake, entries: Sequence[Entry]
 ) -> None:
     """Rejected messages that no redrive has landed."""
-    objects = [(e.feed, s.quarantine.path) for e in entries for s in e.slices if s.quarantine]
-    landed = [(r.quarantine, *key) for e in entries for r in e.redriven for key in r.keys]
+    slices = current_slices(entries).values()
+    objects = [(s.feed, s.record.quarantine.path) for s in slices if s.record.quarantine]
+    landed = [message for state in slices for message in sorted(state.landed)]
     if not objects:
         fields = [
             pa.field("feed", pa.string()),

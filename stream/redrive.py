@@ -34,13 +34,14 @@ from stream.feeds.contract import Contract
 from stream.keyhash import Hashes, hash_rows
 from stream.lake.catalog import StagedFile
 from stream.lake.connect import Lake, connect_lake
-from stream.lake.entries import Entry, Head, ObjectRef, Redriven, SliceRecord
+from stream.lake.entries import Head, ObjectRef, Redriven, SliceRecord
+from stream.lake.history import SliceState, current_slices
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.quarantine import read_rejects
 from stream.settings import Settings
-from stream.silver import DataFile, build_files, silver_rows
+from stream.silver import DataFile, build_files, silver_rows, slice_dictionary
 from stream.slices import RECORD_SCHEMA, Slice
 
 Key = tuple[int, int]
@@ -143,9 +144,10 @@ class _Redrive:
         self._store = lake.store
         self._reasons = reasons
         self._table, self._ledger = lake.ledger(contract.feed)
-        self._entries: list[Entry] = []
-        self._done: set[tuple[str, Key]] = set()
-        self._planned_for = -1
+        self._number = 0
+        self._slices: dict[str, SliceState] = {}
+        self._done: frozenset[tuple[str, int, int]] = frozenset()
+        self._is_planned = False
         self._accepted: list[Accepted] = []
         self._refused: dict[str, int] = {}
         self._mine = np.zeros(0, np.uint64)
@@ -154,12 +156,13 @@ class _Redrive:
 
     def plan(self) -> list[Landing]:
         """What would land now: messages that nobody landed, rows whose key is not in Silver."""
-        after = self._entries[-1].number if self._entries else 0
-        for entry in self._ledger.entries(after=after):
-            self._entries.append(entry)
-            self._done |= {(item.quarantine, key) for item in entry.redriven for key in item.keys}
-        if self._planned_for != len(self._done):
+        entries = self._ledger.entries(after=self._number)
+        self._number = entries[-1].number if entries else self._number
+        self._slices = current_slices(entries, self._slices)
+        if not self._is_planned or any(e.kind in ("redrive", "replay") for e in entries):
+            self._done = frozenset().union(*(state.landed for state in self._slices.values()))
             self._decode()
+            self._is_planned = True
         self._look_up()
         return self._drop_known()
 
@@ -185,7 +188,7 @@ class _Redrive:
         """Decode all that is in quarantine for these reasons and that nobody landed."""
         refused: Counter[str] = Counter()
         self._accepted = []
-        for record in (record for entry in self._entries for record in entry.slices):
+        for record in (state.record for state in self._slices.values()):
             if record.quarantine is None or not self._is_wanted(record):
                 continue
             messages = _messages(self._store, record.quarantine, self._done, self._reasons)
@@ -197,7 +200,6 @@ class _Redrive:
         self._mine = np.unique(np.concatenate([np.zeros(0, np.uint64), *hashes]))
         self._committed = self._mine[:0]
         self._read_files = set()
-        self._planned_for = len(self._done)
 
     def _is_wanted(self, record: SliceRecord) -> bool:
         return not self._reasons or not self._reasons.isdisjoint(record.rejected)
@@ -235,7 +237,7 @@ class _Redrive:
 def _messages(
     store: Store,
     reference: ObjectRef,
-    done: Collection[tuple[str, Key]],
+    done: Collection[tuple[str, int, int]],
     reasons: Collection[str],
 ) -> pa.Table:
     """The messages of an object, once each, that nobody has landed."""
@@ -250,7 +252,7 @@ def _messages(
     kinds = rejects["reason"].to_pylist()
     wanted: dict[Key, int] = {}
     for row, (key, reason) in enumerate(zip(keys, kinds, strict=True)):
-        if (not reasons or reason in reasons) and (reference.path, key) not in done:
+        if (not reasons or reason in reasons) and (reference.path, *key) not in done:
             wanted.setdefault(key, row)
     return rejects.take(pa.array(list(wanted.values()), pa.int64()))
 
@@ -345,5 +347,5 @@ def _files(
         schema,
         contract.event_time,
         lambda day, digest: SilverKey.of_redrive(record.shard, first, day, digest),
-        [*(c.name for c in contract.columns if c.encode), "shard", "sequence_number", "slice_id"],
+        slice_dictionary(contract),
     )

@@ -79,6 +79,22 @@ class Settings(BaseSettings):
         None, ge=0, le=65_535, description="Port of /metrics and /healthz; unset: none served"
     )
     fmp_api_key: SecretStr | None = Field(None, description="Financial Modeling Prep API key")
+    fmp_secret_id: str | None = Field(
+        None, description="Secrets Manager name or ARN of the FMP key, if fmp_api_key is unset"
+    )
+    fmp_calls_per_minute: int = Field(300, ge=1, le=10_000, description="Budget of calls to FMP")
+    mongo_uri: SecretStr | None = Field(None, description="mongodb://…, with its password")
+    mongo_secret_id: str | None = Field(
+        None, description="Secrets Manager name or ARN of the MongoDB address, if it is unset"
+    )
+    mongo_database: str = Field("headrace", description="MongoDB database to extract from")
+    claims: Literal["sqlite", "dynamodb"] = Field(
+        "sqlite", description="Where backfills share their work: a local file, or DynamoDB"
+    )
+    claims_table: str = Field("headrace-claims", description="DynamoDB table of the claims")
+    keep_days: int | None = Field(
+        None, ge=1, description="Retention: days that Silver tables keep; unset: for ever"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or JSON")
 
@@ -150,6 +166,14 @@ def child_environment(settings: Settings) -> dict[str, str]:
         if value is not None
     }
     return {**os.environ, **values, "HEADRACE_HOME": str(settings.home.absolute())}
+
+
+def correlation_id() -> str | None:
+    """The id that ties log lines to the job that started this process; None without one.
+
+    Prefect's workers set PREFECT__FLOW_RUN_ID; whatever a flow starts gets LOG_CORRELATION_ID.
+    """
+    return os.environ.get("LOG_CORRELATION_ID") or os.environ.get("PREFECT__FLOW_RUN_ID")
 
 
 def set_aws_environment(values: dict[str, str]) -> None:

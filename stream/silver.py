@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,9 @@ from stream.slices import ShardRef, Slice, pad_sequence
 
 DAY_NS = 86_400_000_000_000
 EPOCH = date(1970, 1, 1)
+ROW_GROUP_ROWS = 1 << 20
+FAR_FUTURE_NS = (1 << 63) - 1
+"""After every event: times are 64-bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,14 @@ def slice_files(
         schema,
         contract.event_time,
         lambda day, digest: SilverKey.of_slice(item.shard, last, day, digest),
-        [*(c.name for c in contract.columns if c.encode), "shard", "sequence_number", "slice_id"],
+        slice_dictionary(contract),
     )
+
+
+def slice_dictionary(contract: Contract) -> list[str]:
+    """Columns of a feed's table that are worth a Parquet dictionary."""
+    encoded = [column.name for column in contract.columns if column.encode]
+    return [*encoded, "shard", "sequence_number", "slice_id"]
 
 
 def encode(
@@ -115,26 +125,74 @@ def encode(
     Rows are sorted by symbol, so a page index and a bloom filter let a reader of one symbol skip
     the rest of a file, or all of it.
     """
-    columns = [_typed(rows[field.name].combine_chunks(), field) for field in schema]
-    fields = [f.with_type(c.type) for f, c in zip(schema, columns, strict=True)]
     out = io.BytesIO()
-    collected: list[pq.FileMetaData] = []
-    pq.write_table(
-        pa.Table.from_arrays(columns, schema=pa.schema(fields)),
-        out,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=dictionary,
-        row_group_size=1 << 20,
-        data_page_size=1 << 20,
-        store_schema=False,
-        store_decimal_as_integer=True,
-        write_page_index=True,
-        bloom_filter_options=_bloom_filters(rows),
-        metadata_collector=collected,
-    )
-    data = out.getvalue()
-    return data, collected[0] if collected else pq.read_metadata(io.BytesIO(data))
+    symbols = len(pc.unique(rows["symbol"])) if "symbol" in rows.column_names else 0
+    writer = SilverWriter(out, schema, dictionary, distinct_symbols=symbols)
+    writer.write(rows)
+    footer = writer.close()
+    return out.getvalue(), footer
+
+
+class SilverWriter:
+    """Writes one data file, in the rows' order; row groups of about a million rows."""
+
+    def __init__(
+        self,
+        out: io.BytesIO | Path,
+        schema: pa.Schema,
+        dictionary: list[str],
+        *,
+        distinct_symbols: int,
+    ) -> None:
+        """`distinct_symbols`: sizes the bloom filter on `symbol`; 0 = none."""
+        self._out = out
+        self._schema = schema
+        self._dictionary = dictionary
+        self._bloom = _bloom_filters(distinct_symbols)
+        self._waiting: list[pa.Table] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._collected: list[pq.FileMetaData] = []
+
+    def write(self, rows: pa.Table) -> None:
+        """Add rows; they must go on in the file's order."""
+        columns = [_typed(rows[field.name].combine_chunks(), field) for field in self._schema]
+        fields = [f.with_type(c.type) for f, c in zip(self._schema, columns, strict=True)]
+        self._waiting.append(pa.Table.from_arrays(columns, schema=pa.schema(fields)))
+        if sum(table.num_rows for table in self._waiting) >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> pq.FileMetaData:
+        """End the file; returns its footer."""
+        self._flush()
+        assert self._writer is not None
+        self._writer.close()
+        if self._collected:
+            return self._collected[0]
+        source = self._out if isinstance(self._out, Path) else io.BytesIO(self._out.getvalue())
+        return pq.read_metadata(source)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            rows = pa.concat_tables(self._waiting)
+            self._waiting = []
+            self._open(rows.schema).write_table(rows, row_group_size=ROW_GROUP_ROWS)
+
+    def _open(self, schema: pa.Schema) -> pq.ParquetWriter:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._out,
+                schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=self._dictionary,
+                data_page_size=1 << 20,
+                store_schema=False,
+                store_decimal_as_integer=True,
+                write_page_index=True,
+                bloom_filter_options=self._bloom,
+                metadata_collector=self._collected,
+            )
+        return self._writer
 
 
 class SilverKeys:
@@ -146,7 +204,10 @@ class SilverKeys:
         table: LakeTable,
         store: Store,
         ancestors: Callable[[ShardRef], frozenset[str]],
+        is_visible: Callable[[pa.Table], pa.ChunkedArray] | None = None,
     ) -> None:
+        """`is_visible`: which rows count as committed: a replay must not see what came later."""
+        self._is_visible = is_visible
         self._contract = contract
         self._table = table
         self._store = store
@@ -154,9 +215,24 @@ class SilverKeys:
 
     def read(self, shard: ShardRef, before: str | None, since_ns: int) -> tuple[Hashes, Times]:
         """See `dedup.CommittedKeys`. Cost: one pass over the horizon's files of this feed."""
-        self._table.refresh()
         ancestors = self._ancestors(shard)
-        files = self._table.data_files_between(since_ns // 1000, _far_future_us())
+
+        def is_wanted(rows: pa.Table) -> pa.ChunkedArray:
+            # Late rows are not remembered while running, so a restart may not know them either.
+            mine = _mine(rows, shard, ancestors, before)
+            return pc.and_(mine, pc.invert(rows["is_late"]))
+
+        return self.scan(since_ns, FAR_FUTURE_NS, is_wanted)
+
+    def scan(
+        self, since_ns: int, until_ns: int, is_wanted: Callable[[pa.Table], pa.ChunkedArray]
+    ) -> tuple[Hashes, Times]:
+        """Key hashes and event times of committed rows with `since_ns` <= event time < `until_ns`.
+
+        Args: is_wanted: mask of rows (key, event time, slice_id, sequence_number, is_late).
+        """
+        self._table.refresh()
+        files = self._table.data_files_between(since_ns // 1000, (until_ns - 1) // 1000)
         hashes, times = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
         time = self._contract.event_time
         lineage = ("slice_id", "sequence_number", "is_late")
@@ -165,11 +241,12 @@ class SilverKeys:
             if data is None:
                 continue  # prove names missing files; here they hold no key that can repeat
             rows = pq.read_table(io.BytesIO(data), columns=columns)
-            rows = rows.filter(_mine(rows, shard, ancestors, before))
-            # Late rows are not remembered while running, so a restart may not know them either.
-            rows = rows.filter(
-                pc.and_(pc.greater_equal(rows[time], since_ns), pc.invert(rows["is_late"]))
+            is_within = pc.and_(
+                pc.greater_equal(rows[time], since_ns), pc.less(rows[time], until_ns)
             )
+            rows = rows.filter(pc.and_(is_within, is_wanted(rows)))
+            if self._is_visible is not None:
+                rows = rows.filter(self._is_visible(rows))
             hashes.append(hash_rows(rows, self._contract.key))
             times.append(rows[time].combine_chunks().to_numpy())
         return np.concatenate(hashes), np.concatenate(times)
@@ -207,11 +284,9 @@ def _by_day(rows: pa.Table, event_time: str) -> Iterator[tuple[date, pa.Table]]:
         yield EPOCH + timedelta(days=int(day)), rows.filter(pa.array(days == day))
 
 
-def _bloom_filters(rows: pa.Table) -> dict[str, dict[str, float]]:
+def _bloom_filters(distinct_symbols: int) -> dict[str, dict[str, float]]:
     """One on `symbol`, as large as its distinct values need (1.2 bytes each at 1 % false hits)."""
-    if "symbol" not in rows.column_names:
-        return {}
-    return {"symbol": {"ndv": max(len(pc.unique(rows["symbol"])), 1), "fpp": 0.01}}
+    return {"symbol": {"ndv": distinct_symbols, "fpp": 0.01}} if distinct_symbols else {}
 
 
 def _constant(text: str, rows: int) -> pa.DictionaryArray:
@@ -234,7 +309,3 @@ def _typed(column: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_dictionary(column.type):
         return column
     return column.cast(field.type)
-
-
-def _far_future_us() -> int:
-    return 253_402_300_799_000_000  # 9999-12-31

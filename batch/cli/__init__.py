@@ -17,3 +17,22 @@ from stream.cli.failure import run_command
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
     sys.exit(run_command(headrace, arguments))
+
+
+def _add_verbs() -> None:
+    from batch.cli import extract, maintain, replay
+
+    for verb in (
+        replay.replay,
+        extract.extract,
+        extract.extracts,
+        extract.backfill,
+        maintain.compact,
+        maintain.expire_snapshots,
+        maintain.remove_orphans,
+        maintain.retention,
+    ):
+        headrace.add_command(verb)
+
+
+_add_verbs()

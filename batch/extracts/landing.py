@@ -48,7 +48,7 @@ def land_extract(
                 f"extract {run_id}: more than {MAX_PARTS:,} parts; ask for fewer days at a time"
             )
         key = ExtractPartKey(extractor.source, run_id, extracted_ms, number, part.suffix)
-        reference = _put_part(store, key, part)
+        reference = _put_part(store, key, part, now_ms(clock))
         parts.append(reference)
         progress(reference)
     manifest = Manifest(
@@ -84,13 +84,19 @@ def check_names(source: str, run_id: str) -> None:
         )
 
 
-def _put_part(store: Store, key: ExtractPartKey, part: Part) -> PartRef:
+def _put_part(store: Store, key: ExtractPartKey, part: Part, received_ms: int) -> PartRef:
     if not store.put_once(key.path, part.data) and store.get(key.path) != part.data:
         raise ConfigError(
             f"{key.path} exists with other content: another attempt of run {key.run_id} began in "
             "the same millisecond. Start it again."
         )
-    digest = sha256(part.data)
     return PartRef(
-        key.path, part.suffix, part.rows, len(part.data), digest, part.request, part.context
+        path=key.path,
+        suffix=part.suffix,
+        rows=part.rows,
+        bytes=len(part.data),
+        sha256=sha256(part.data),
+        received_ms=received_ms,
+        request=part.request,
+        context=part.context,
     )

@@ -47,17 +47,25 @@ def open_lake_settings() -> Settings:
         raise
 
 
-def check_feeds(names: tuple[str, ...] | list[str]) -> list[str]:
-    """The feeds that were named, or all of them. Raises: ConfigError with the nearest name."""
-    from stream.feeds import load_feeds
+def check_feeds(names: tuple[str, ...] | list[str], *, needs_stream: bool = False) -> list[str]:
+    """The feeds that were named, or all of them (with a stream, if the verb needs one).
 
-    known = list(load_feeds())
+    Raises: ConfigError with the nearest name.
+    """
+    from stream.feeds import load_feeds, streamed_feeds
+
+    known, streamed = list(load_feeds()), streamed_feeds()
     for name in names:
+        if needs_stream and name in known and name not in streamed:
+            raise ConfigError(
+                f"feed {name!r} has no stream, extracts fill it: `headrace backfill --feed {name}` "
+                f"or `headrace replay {name} --source extract`. Streams: {', '.join(streamed)}."
+            )
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"no feed {name!r}; feeds are: {', '.join(known)}.{hint}")
-    return list(names) or known
+    return list(names) or (streamed if needs_stream else known)
 
 
 def read_time_ms(text: str) -> int:

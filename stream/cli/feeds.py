@@ -73,6 +73,7 @@ def render_contract(contract: Contract) -> str:
             f"- Fresh within {contract.freshness_seconds} s",
             f"- {volume.min_per_minute:,} to {volume.max_per_minute:,} rows a minute: "
             f"{volume.reason}",
+            f"- Filled by {'its stream' if contract.has_stream else 'extracts alone'}",
             f"- Accepts: {', '.join(shape.name for shape in contract.shapes)}",
             f"- Counted, not stored: {', '.join(s.name for s in contract.ignored) or 'nothing'}",
             "",
@@ -89,6 +90,7 @@ def _summary(contract: Contract) -> dict[str, Any]:
         "feed": contract.feed,
         "columns": len(contract.columns),
         "key": ", ".join(contract.key),
+        "stream": contract.has_stream,
         "fresh within s": contract.freshness_seconds,
         "accepts": ", ".join(shape.name for shape in contract.shapes),
     }
@@ -101,6 +103,7 @@ def _as_dict(contract: Contract) -> dict[str, Any]:
         "key": contract.key,
         "order": contract.order,
         "event_time": contract.event_time,
+        "has_stream": contract.has_stream,
         "freshness_seconds": contract.freshness_seconds,
         "volume": contract.volume,
         "rejects": contract.rejects,
@@ -155,7 +158,7 @@ def check(as_json: bool) -> int:
 
 def check_services(settings: Settings) -> list[dict[str, Any]]:
     """Try every service once, with a call that changes nothing."""
-    from stream.feeds import load_feeds
+    from stream.feeds import streamed_feeds
     from stream.local.platform import connect
 
     def reach_aws() -> str:
@@ -177,7 +180,7 @@ def check_services(settings: Settings) -> list[dict[str, Any]]:
     if found[0]["is_reachable"]:
         found.append(_try("lake", reach_lake))
         found.extend(
-            _try(f"stream {feed}", lambda f=feed: reach_stream(f)) for feed in load_feeds()
+            _try(f"stream {feed}", lambda f=feed: reach_stream(f)) for feed in streamed_feeds()
         )
     return found
 

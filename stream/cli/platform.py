@@ -33,7 +33,7 @@ def up(feeds: tuple[str, ...], foreground: bool, as_json: bool) -> None:
     from stream.local import platform
 
     settings = open_settings()
-    names = check_feeds(feeds)
+    names = check_feeds(feeds, needs_stream=True)
     if foreground:
         platform.run_supervisor(settings, names)
         return

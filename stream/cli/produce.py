@@ -45,7 +45,7 @@ def produce(feed: str, as_json: bool, **given: Any) -> int:
       headrace produce news --product AAPL            (needs HEADRACE_FMP_API_KEY)
       headrace produce news --rss https://example.com/feed.xml
     """
-    check_feeds([feed])
+    check_feeds([feed], needs_stream=True)
     source = choose_source(given)
     settings = open_settings(needs_platform=True)
 

@@ -29,7 +29,7 @@ def run(feed: str, as_json: bool) -> None:
     """
     # Until the dataflow runs there is nothing to commit: a stop during the imports is a clean one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    check_feeds([feed])
+    check_feeds([feed], needs_stream=True)
     settings = open_settings(needs_platform=True)
 
     from stream.engine import Stop, stop_on_signals
@@ -62,7 +62,7 @@ def lag(feeds: tuple[str, ...], as_json: bool) -> None:
       headrace lag
       headrace lag trades --json
     """
-    names = check_feeds(feeds)
+    names = check_feeds(feeds, needs_stream=True)
     settings = open_settings(needs_platform=True)
 
     from stream.lag import read_lag

@@ -73,6 +73,15 @@ class StagedFile:
     footer: pq.FileMetaData
 
 
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """A data file of a table, as its metadata describes it."""
+
+    address: str
+    bytes: int
+    rows: int
+
+
 class _Transaction(Transaction):
     """A transaction that computes its metadata once per staged update.
 
@@ -101,6 +110,11 @@ class LakeTable:
         return self._table.name()[-1]
 
     @property
+    def iceberg(self) -> Table:
+        """The library's table in the state last read: for `catalog_maintenance` alone."""
+        return self._table
+
+    @property
     def properties(self) -> Mapping[str, str]:
         return self._table.metadata.properties
 
@@ -120,7 +134,7 @@ class LakeTable:
 
     def refresh(self) -> None:
         """Load the newest metadata. Raises: StoreUnavailableError."""
-        with _reachable(f"read table {self.name}"):
+        with reachable(f"read table {self.name}"):
             self._table.refresh()
 
     def append(
@@ -136,7 +150,7 @@ class LakeTable:
         """
         try:
             with (
-                _reachable(f"commit to table {self.name}"),
+                reachable(f"commit to table {self.name}"),
                 _Transaction(self._table) as transaction,
             ):
                 transaction.set_properties(dict(properties))
@@ -159,14 +173,14 @@ class LakeTable:
         table: another rewrite was first, and nothing happened.
         """
         try:
-            with _reachable(f"plan table {self.name}"):
+            with reachable(f"plan table {self.name}"):
                 wanted = set(remove)
                 tasks = self._table.scan().plan_files()
                 old = {t.file.file_path: t.file for t in tasks if t.file.file_path in wanted}
             if len(old) < len(wanted):
                 raise CommitConflictError(f"table {self.name}: another rewrite was first")
             with (
-                _reachable(f"commit to table {self.name}"),
+                reachable(f"commit to table {self.name}"),
                 _Transaction(self._table) as transaction,
             ):
                 transaction.set_properties(dict(properties))
@@ -178,9 +192,17 @@ class LakeTable:
         except (CommitFailedException, ValidationException) as error:
             raise CommitConflictError(f"table {self.name}: {error}") from error
 
+    def files(self) -> list[TableFile]:
+        """Every data file of the current snapshot."""
+        with reachable(f"plan table {self.name}"):
+            return [
+                TableFile(t.file.file_path, t.file.file_size_in_bytes, t.file.record_count)
+                for t in self._table.scan().plan_files()
+            ]
+
     def data_files(self) -> list[tuple[str, int]]:
         """Address and rows of every data file of the current snapshot."""
-        with _reachable(f"plan table {self.name}"):
+        with reachable(f"plan table {self.name}"):
             return [
                 (task.file.file_path, task.file.record_count)
                 for task in self._table.scan().plan_files()
@@ -189,7 +211,7 @@ class LakeTable:
     def data_files_between(self, first_us: int, last_us: int) -> list[str]:
         """Addresses of the files that may hold rows with `ts_event` in [first, last] (µs, UTC)."""
         low, high = _iso(first_us), _iso(last_us)
-        with _reachable(f"plan table {self.name}"):
+        with reachable(f"plan table {self.name}"):
             scan = self._table.scan(row_filter=f"ts_event >= '{low}' and ts_event <= '{high}'")
             return [task.file.file_path for task in scan.plan_files()]
 
@@ -226,7 +248,7 @@ class LakeCatalog:
 
     def open(self, name: str) -> LakeTable:
         """An existing table. Raises: ConfigError if there is none."""
-        with _reachable(f"load table {self._namespace}.{name}"):
+        with reachable(f"load table {self._namespace}.{name}"):
             try:
                 return LakeTable(self._catalog, self._catalog.load_table((self._namespace, name)))
             except NoSuchTableError:
@@ -240,7 +262,7 @@ class LakeCatalog:
     ) -> LakeTable:
         """The table, created or given the columns that it lacks (additive evolution only)."""
         iceberg = iceberg_schema(schema, docs)
-        with _reachable(f"create table {self._namespace}.{name}"):
+        with reachable(f"create table {self._namespace}.{name}"):
             table = self._load_or_create(name, iceberg, order)
             if set(iceberg.column_names) - set(table.schema().column_names):
                 with table.update_schema() as update:
@@ -249,7 +271,7 @@ class LakeCatalog:
 
     def names(self) -> list[str]:
         """The tables that exist."""
-        with _reachable("list tables"):
+        with reachable("list tables"):
             if not self._catalog.namespace_exists((self._namespace,)):
                 return []
             return sorted(name[-1] for name in self._catalog.list_tables((self._namespace,)))
@@ -292,7 +314,7 @@ def open_catalog(
         )
     else:
         uri = f"sqlite:///{sqlite_path}"
-        with _reachable(f"open {uri}"):
+        with reachable(f"open {uri}"):
             catalog = _open_sqlite(uri, warehouse=lake, **files)
     return LakeCatalog(catalog, namespace, lake)
 
@@ -350,7 +372,7 @@ def _iso(microseconds: int) -> str:
 
 
 @contextmanager
-def _reachable(what: str) -> Iterator[None]:
+def reachable(what: str) -> Iterator[None]:
     """Say in one line that the catalog or its files did not answer, and what to do."""
     try:
         yield

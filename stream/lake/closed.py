@@ -21,14 +21,14 @@ from stream.slices import ShardPosition, Start
 
 
 class ClosedShards:
-    """The closed shards of one feed. A stream's are read once: none is ever taken back."""
+    """The closed shards of one feed."""
 
     def __init__(self, feed: str, store: Store) -> None:
         self._feed = feed
         self._store = store
 
-    def read(self, stream: str) -> dict[str, ShardPosition]:
-        """Positions of one stream's closed shards, by `ShardRef` text."""
+    def read(self, stream: str | None = None) -> dict[str, ShardPosition]:
+        """Positions of closed shards by `ShardRef` text, of one stream or of all."""
         found = {}
         for info in self._store.list(ClosedShardKey.prefix(self._feed, stream)):
             data = self._store.get(info.path)

@@ -6,7 +6,7 @@ old one and everything that was redriven of it) and redriven (rows added to it).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from stream.lake.entries import Entry, ObjectRef, Redriven, SliceRecord
@@ -40,13 +40,13 @@ class SliceState:
 
 
 def current_slices(
-    entries: Iterable[Entry], known: Sequence[SliceState] = ()
+    entries: Iterable[Entry], known: Mapping[str, SliceState] | None = None
 ) -> dict[str, SliceState]:
     """Every slice by its id, in the order of their first commits.
 
     Args: entries: oldest first. known: what an earlier call found, to go on from there.
     """
-    states = {state.record.slice_id: state for state in known}
+    states = dict(known or {})
     for entry in entries:
         for record in entry.slices:
             state = states.get(record.slice_id)

@@ -93,6 +93,11 @@ class SilverKey:
         """The file that holds rows of one slice's quarantine, landed later."""
         return cls(shard.feed, day, f"redriven-{shard.shard}-{pad_sequence(first)}", digest[:16])
 
+    @classmethod
+    def of_rewrite(cls, table: str, day: date, digest: str) -> Self:
+        """The file that holds rows of many slices, rewritten by maintenance or a replay."""
+        return cls(table, day, "rewritten", digest[:16])
+
     @property
     def path(self) -> str:
         return (
@@ -243,12 +248,12 @@ class ClosedShardKey:
 
     @property
     def path(self) -> str:
-        return f"{self.prefix(self.feed, self.stream)}{self.shard}.json"
+        return f"closed/feed={self.feed}/{self.stream}/{self.shard}.json"
 
     @staticmethod
-    def prefix(feed: str, stream: str) -> str:
-        """All closed shards of one life of a stream."""
-        return f"closed/feed={feed}/{stream}/"
+    def prefix(feed: str, stream: str | None = None) -> str:
+        """All closed shards of a feed, or those of one life of a stream."""
+        return f"closed/feed={feed}/{stream}/" if stream else f"closed/feed={feed}/"
 
     @classmethod
     def parse(cls, path: str) -> Self:

@@ -33,6 +33,8 @@ from stream.lake.store import Store, sha256
 from stream.slices import ShardPosition, ShardRef, is_after
 
 MAX_ATTEMPTS = 30
+AHEAD = 8
+"""Fewer entries than these are read one by one: listing the ledger would cost more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,10 @@ class Ledger:
         self._table.refresh()
         return Head.of(self._table.properties)
 
+    def all_positions(self) -> dict[str, ShardPosition]:
+        """Every shard's committed position, closed shards included, fresh from the catalog."""
+        return {**self._closed.read(), **self.head().positions}
+
     def positions(self, stream: str) -> dict[str, ShardPosition]:
         """Committed position of each shard of one life of a stream, fresh from the catalog."""
         prefix = f"{stream}/"
@@ -79,7 +85,8 @@ class Ledger:
         Raises: FatalError naming the entry that is missing, changed or out of the chain.
         """
         head = self.head()
-        self._prefetch(after)
+        if head.number - after > AHEAD:
+            self._prefetch(after)
         try:
             return [entry for _, entry in self._walk_paths(head, after + 1)][::-1]
         finally:

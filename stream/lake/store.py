@@ -7,7 +7,7 @@ what must never change: exactly one of any number of writers creates the object.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,10 +35,11 @@ RETRY_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object as a listing shows it."""
+    """An object as a listing shows it. `last_modified_ms` is by the store's clock."""
 
     path: str
     bytes: int
+    last_modified_ms: int
 
 
 class Store:
@@ -77,6 +78,13 @@ class Store:
         except (BaseError, OSError) as error:
             raise self._explain("write", path, error) from error
 
+    def put_file(self, path: str, local: Path) -> None:
+        """Create or replace an object from a file, in parts: for what need not be in memory."""
+        try:
+            obstore.put(self._backend, path, local)
+        except (BaseError, OSError) as error:
+            raise self._explain("write", path, error) from error
+
     def get(self, path: str) -> bytes | None:
         """An object's bytes; None if it does not exist."""
         try:
@@ -97,20 +105,23 @@ class Store:
 
     def exists(self, path: str) -> bool:
         """Whether an object exists. On S3 a missing bucket says no as well: HEAD has no body."""
+        return self.find(path) is not None
+
+    def find(self, path: str) -> ObjectInfo | None:
+        """An object as it is now; None if it does not exist (see `exists`)."""
         try:
-            obstore.head(self._backend, path)
+            return _info(obstore.head(self._backend, path))
         except (NotFoundError, FileNotFoundError):
-            return False
+            return None
         except (BaseError, OSError) as error:
             raise self._explain("look up", path, error) from error
-        return True
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects whose path starts with the folder `prefix` (it ends with a slash)."""
         try:
             for page in obstore.list(self._backend, prefix.rstrip("/")):
                 for item in page:
-                    yield ObjectInfo(item["path"], item["size"])
+                    yield _info(item)
         except (BaseError, OSError) as error:
             raise self._explain("list", prefix, error) from error
 
@@ -123,9 +134,11 @@ class Store:
         return tuple(sorted(p.rstrip("/").rpartition("/")[2] for p in found["common_prefixes"]))
 
     def delete(self, path: str) -> None:
-        """Remove an object. Bronze, Silver and ledger code never calls this."""
+        """Remove an object, if it is there. Bronze, Silver and ledger code never calls this."""
         try:
             obstore.delete(self._backend, path)
+        except (NotFoundError, FileNotFoundError):
+            return  # S3 does not tell either
         except (BaseError, OSError) as error:
             raise self._explain("delete", path, error) from error
 
@@ -192,9 +205,20 @@ def _s3(bucket: str, prefix: str, region: str, endpoint: str | None) -> S3Store:
     )
 
 
+def _info(item: Mapping[str, Any]) -> ObjectInfo:
+    modified_ms = int(item["last_modified"].timestamp() * 1000)
+    return ObjectInfo(item["path"], item["size"], modified_ms)
+
+
 def sha256(data: bytes) -> str:
     """Hex digest, as the ledger records it."""
     return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(local: Path) -> str:
+    """`sha256` of a file, without reading it whole."""
+    with local.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def create_bucket(uri: str, *, region: str, endpoint: str | None) -> None:

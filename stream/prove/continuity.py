@@ -45,7 +45,7 @@ class Continuity:
         if self._number is not None and entry.number != self._number - 1:
             self._wanted.clear()  # entries between could not be read: named by the chain
         self._number = entry.number
-        for record in reversed(entry.slices):
+        for record in reversed(entry.slices if entry.kind != "replay" else ()):
             self._check_slice(record, entry.number)
         if entry.kind == "start":  # the oldest one counts: later ones repeat older positions
             self._pinned.update({s: p.sequence_number for s, p in entry.positions.items()})

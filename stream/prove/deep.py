@@ -6,17 +6,19 @@ reverse. Accepting more is what `redrive` is for.
 
 from __future__ import annotations
 
-from stream.bronze import read_bronze
+import pyarrow as pa
+
 from stream.decode import decode_records
 from stream.feeds.contract import Contract
 from stream.lake.entries import SliceRecord
 from stream.prove.proof import Difference
 
 
-def check_decoder(contract: Contract, record: SliceRecord, bronze: bytes) -> list[Difference]:
+def check_decoder(
+    contract: Contract, record: SliceRecord, records: pa.RecordBatch
+) -> list[Difference]:
     """Differences between what the decoder says now and what the ledger counted then."""
-    assert record.bronze is not None
-    decoded = decode_records(contract, read_bronze(bronze, record.bronze.path))
+    decoded = decode_records(contract, records)
     now = {
         "messages": decoded.messages,
         "rows": decoded.rows.num_rows,
@@ -35,8 +37,8 @@ def check_decoder(contract: Contract, record: SliceRecord, bronze: bytes) -> lis
             f"{record.slice_id}: {name}",
             f"{then[name]} as committed",
             f"{now[name]} with the decoder of today",
-            f"If the decoder was fixed: `headrace redrive {contract.feed}`. If not, it is not "
-            "deterministic: report it.",
+            f"If the decoder was fixed: `headrace redrive {contract.feed}` lands what it accepts "
+            "now, `headrace replay` makes the slice anew. If not, it is not deterministic.",
         )
         for name in then
         if then[name] != now[name]

@@ -22,6 +22,7 @@ from stream.lake.layout import BronzeKey
 from stream.lake.store import ObjectInfo, Store, sha256
 from stream.prove.proof import Difference, Proof
 from stream.slices import is_after
+from stream.sources.ledger import ExtractParts, is_extract_part, read_recorded
 
 RESTORE = "Restore the object from the bucket's versions; its name and hash are in the ledger."
 REPLAY = (
@@ -65,14 +66,18 @@ def read_object(store: Store, reference: ObjectRef, kind: str, advice: str) -> F
     return found
 
 
-def check_bronze(store: Store, record: SliceRecord) -> Found:
+def check_bronze(store: Store, parts: ExtractParts, record: SliceRecord) -> Found:
     """A slice's Bronze object: there, unchanged, and the records that the ledger counted."""
     if record.bronze is None:
         return Found()
     found = read_object(store, record.bronze, "bronze", REPLAY)
     if found.data is None:
         return found
-    table = pq.read_table(io.BytesIO(found.data), columns=["sequence_number", "ts_arrival_ns"])
+    if is_extract_part(record.bronze.path):
+        table = pa.Table.from_batches([read_recorded(record, found.data, parts)])
+    else:
+        numbers = ["sequence_number", "ts_arrival_ns"]
+        table = pq.read_table(io.BytesIO(found.data), columns=numbers)
     found.rows = table.num_rows
     _compare_records(record, table, found)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from stream.clock import to_utc
@@ -24,6 +24,7 @@ from stream.prove.proof import Difference, Proof
 from stream.prove.silver import Expected, SilverCheck
 from stream.settings import Settings, aws_endpoint
 from stream.slices import ShardRef
+from stream.sources.ledger import ExtractParts, read_recorded
 
 MARGIN_MS = 3_600_000
 """How long before a range's start an entry may have been committed and still hold a slice of it
@@ -108,10 +109,11 @@ def prove_lake(
     """`prove` for a lake and a contract at hand."""
     table, ledger = lake.ledger(contract.feed)
     proof = Proof(contract.feed, from_ms, to_ms, is_deep=deep)
+    head = replace(ledger.head(), positions=ledger.all_positions())
     run = _Run(
         lake,
         contract,
-        ledger.head(),
+        head,
         proof,
         threads=threads,
         deep=deep,
@@ -169,6 +171,9 @@ class _Run:
         self._bronze: set[str] = set()
         self._shards: set[str] = set()
         self._landed: dict[str, list[Redriven]] = {}
+        self._replayed: dict[str, SliceRecord] = {}
+        self._dropped: dict[str, int] = {}
+        self._parts = ExtractParts(lake.store)
         self.expected = Expected()
 
     def walk_ledger(
@@ -182,8 +187,7 @@ class _Run:
         with ThreadPoolExecutor(self._threads, thread_name_prefix="prove") as pool:
             for entry in chain.walk(since):
                 continuity.check(entry)
-                self._count_entry(entry, wanted)
-                records = [record for record in entry.slices if wanted.holds(record)]
+                records = self._count_entry(entry, wanted)
                 for checked in _in_batches(pool, self._check_slice, records, self._threads * 4):
                     self._count_objects(checked)
                 self._progress("slices", self._proof.totals.slices)
@@ -217,26 +221,44 @@ class _Run:
             yield BronzeKey.prefix(feed, hour)
             hour += timedelta(hours=1)
 
-    def _count_entry(self, entry: Entry, wanted: _Range) -> None:
-        """Add an entry's slices to the totals and to what Silver must hold."""
-        totals, is_in_range = self._proof.totals, False
-        for record in entry.slices:
-            if record.bronze is not None:
-                self._bronze.add(record.bronze.path)
-            if not wanted.holds(record):
-                self.expected.outside.add(record.slice_id)
-                continue
-            is_in_range = True
+    def _count_entry(self, entry: Entry, wanted: _Range) -> list[SliceRecord]:
+        """Add an entry's slices, as they are now, to the totals and to what Silver must hold.
+
+        Newest first: a replay's records are met before those that they supersede, and what was
+        redriven of a slice counts only if no replay came after it.
+        """
+        self._note_changes(entry)
+        records = [] if entry.kind == "replay" else [self._now(r) for r in entry.slices]
+        self._bronze |= {record.bronze.path for record in records if record.bronze}
+        in_range = [record for record in records if wanted.holds(record)]
+        self.expected.outside |= {r.slice_id for r in records if not wanted.holds(r)}
+        for record in in_range:
             self._count_slice(record)
-        for landed in entry.redriven:
-            self._landed.setdefault(landed.slice_id, []).append(landed)
         for gap in entry.gaps:
             self._proof.note(
                 "gap",
                 str(gap.shard),
                 f"{gap.reason}: after {gap.after or 'the start'}, first kept {gap.first_kept}",
             )
-        totals.commits += is_in_range
+        self._proof.totals.commits += bool(in_range)
+        return in_range
+
+    def _note_changes(self, entry: Entry) -> None:
+        """Keep what an entry changed of older slices, for when they are met."""
+        for landed in entry.redriven:
+            if landed.slice_id not in self._replayed:
+                self._landed.setdefault(landed.slice_id, []).append(landed)
+        for slice_id, rows in entry.dropped.items():
+            if slice_id not in self._replayed:
+                self._dropped[slice_id] = self._dropped.get(slice_id, 0) + rows
+        for rewrite in entry.rewrites:
+            self.expected.rewritten |= {item.path: item for item in rewrite.written}
+        if entry.kind == "replay":
+            for record in entry.slices:
+                self._replayed.setdefault(record.slice_id, record)
+
+    def _now(self, record: SliceRecord) -> SliceRecord:
+        return self._replayed.get(record.slice_id, record)
 
     def _count_slice(self, record: SliceRecord) -> None:
         totals = self._proof.totals
@@ -250,6 +272,7 @@ class _Run:
         if record.rows:
             self.expected.add(record.slice_id, record.silver_rows, record.silver)
             self.expected.cover(record.arrival_ns)
+            self.expected.rows[record.slice_id] -= self._dropped.pop(record.slice_id, 0)
         for landed in self._landed.pop(record.slice_id, []):
             self.expected.add(landed.slice_id, landed.silver_rows, landed.silver)
             totals.redriven += landed.messages
@@ -257,11 +280,13 @@ class _Run:
 
     def _check_slice(self, record: SliceRecord) -> _Checked:
         """One slice's objects; runs in a thread."""
-        bronze = check_bronze(self._lake.store, record)
+        bronze = check_bronze(self._lake.store, self._parts, record)
         quarantine = check_quarantine(self._lake.store, record)
         decoder: list[Difference] = []
         if self._deep and bronze.data is not None:
-            decoder = check_decoder(self._contract, record, bronze.data)
+            decoder = check_decoder(
+                self._contract, record, read_recorded(record, bronze.data, self._parts)
+            )
         bronze.data = quarantine.data = None  # the next batch must not find this one in memory
         return _Checked(bronze, quarantine, decoder)
 

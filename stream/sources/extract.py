@@ -23,7 +23,8 @@ class PartRef:
     """One part of an extract.
 
     `suffix` names the format ("json", "jsonl", "jsonl.gz", "csv", "csv.gz", "parquet"). `rows`
-    are items: elements of a JSON list, lines, CSV rows. `request` says what was asked for,
+    are items: elements of a JSON list, lines, CSV rows. `received_ms`: when it was received, the
+    arrival time of its items. `request` says what was asked for,
     without secrets. `context`: facts that the items lack (the symbol that was asked for); if not
     empty, an item becomes the message `{"context": {...}, "item": <item>}`.
     """
@@ -35,6 +36,7 @@ class PartRef:
     sha256: str
     request: Mapping[str, str] = field(default_factory=dict)
     context: Mapping[str, str] = field(default_factory=dict)
+    received_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Manifest:
     """What makes parts an extract.
 
     `feed`: whose messages the items are; None for extracts that stay in Bronze. `extracted_ms`:
-    when the run began; the arrival time of every item. `first_day`, `last_day`: the range that
+    when the run began. `first_day`, `last_day`: the range that
     was asked for, inclusive ISO days; None where the source has no days. `mapping`: how CSV or
     Parquet columns become messages (see `extract_formats`); empty for JSON.
     """

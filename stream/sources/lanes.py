@@ -158,6 +158,11 @@ class Lanes:
         """Live lanes never end; replayed ones do."""
         return False
 
+    def parents_of(self, shard: ShardRef) -> tuple[str, ...]:
+        """The parents of a shard, as the stream last listed it."""
+        info = self._listed.get(shard.shard)
+        return info.parents if info else ()
+
     def gaps(self) -> list[Gap]:
         """Retention losses found since the last call."""
         found = []

@@ -93,6 +93,7 @@ def run_headrace(options: argparse.Namespace) -> None:
     """The real road: Bytewax, Bronze, Silver, quarantine, commits, bars, on local files."""
     from stream.bar_keeper import open_bars
     from stream.clock import SYSTEM_CLOCK
+    from stream.dedup import Dedup
     from stream.engine import Epoch, Stop, build_dataflow, run_dataflow
     from stream.feeds import load_feed
     from stream.flow import Road, RoadCommitter
@@ -107,7 +108,8 @@ def run_headrace(options: argparse.Namespace) -> None:
         table = lake.table(contract)
         ledger = Ledger("trades", table, lake.store)
         keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
-        road = Road(contract, lake.store, table.arrow_schema, keys, for_bars=options.bars)
+        dedup = Dedup(contract, keys)
+        road = Road(contract, lake.store, table.arrow_schema, dedup, for_bars=options.bars)
         bars = open_bars(lake, contract, ledger) if options.bars else None
         committer = RoadCommitter(ledger, bars)
         epoch = Epoch(Stop(), settings.epoch_max_bytes, SYSTEM_CLOCK)

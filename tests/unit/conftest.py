@@ -13,6 +13,7 @@ import pytest
 from stream.bar_keeper import BarKeeper
 from stream.bars import BARS, DOCS, ORDER, TABLE
 from stream.clock import ManualClock
+from stream.dedup import Dedup
 from stream.feeds import load_feed
 from stream.feeds.contract import Contract, RejectLimit
 from stream.flow import Road, RoadCommitter, SliceResult
@@ -148,7 +149,8 @@ def open_small_lake(home: Path, contract: Contract | None = None) -> SmallLake:
         lake.store,
     )
     keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
-    road = Road(contract, lake.store, table.arrow_schema, keys, upload_threads=2)
+    dedup = Dedup(contract, keys)
+    road = Road(contract, lake.store, table.arrow_schema, dedup, upload_threads=2)
     return SmallLake(
         settings, lake, contract, table, ledger, clock, road, RoadCommitter(ledger, bars), bars
     )

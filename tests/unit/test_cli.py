@@ -14,6 +14,7 @@ from stream.cli import headrace
 from stream.cli.failure import describe, run_command
 from stream.cli.output import format_cell, print_json, print_table
 from stream.errors import ConfigError, ImmutableObjectError, PipelineError
+from stream.feeds import load_feeds
 from stream.producers.simulate import Truth
 from stream.settings import Settings
 
@@ -75,8 +76,13 @@ def test_wrong_use_exits_with_2_and_no_traceback(capsys, arguments):
 def test_unknown_feed_lists_the_feeds_and_the_nearest(capsys):
     run("ledger", "trade")
     text = capsys.readouterr().err
-    assert "news, quotes, trades" in text
+    assert ", ".join(load_feeds()) in text
     assert "Did you mean 'trades'?" in text
+
+
+def test_feed_without_a_stream_cannot_be_run_and_says_what_fills_it(capsys):
+    assert run("run", "prices_daily") == 2
+    assert "headrace backfill --feed prices_daily" in capsys.readouterr().err
 
 
 def test_wrong_setting_exits_with_2_and_names_it(capsys, monkeypatch):
@@ -110,7 +116,7 @@ def test_up_with_an_account_is_refused(capsys, monkeypatch):
 def test_feeds_json_holds_columns_of_every_feed(capsys):
     assert run("feeds", "--json") == 0
     contracts = json.loads(capsys.readouterr().out)
-    assert [contract["feed"] for contract in contracts] == ["news", "quotes", "trades"]
+    assert [contract["feed"] for contract in contracts] == sorted(load_feeds())
     assert all(contract["columns"] for contract in contracts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,6 +57,21 @@ def test_list_shows_what_is_below_a_folder(store: Store) -> None:
     assert list(store.list("nowhere/")) == []
 
 
+def test_find_shows_what_the_listing_shows(store: Store) -> None:
+    store.put("a/b", b"abc")
+    assert [store.find("a/b")] == list(store.list("a/"))
+    assert store.find("nothing") is None
+
+
+def test_put_makes_an_object_young_again(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/lake")
+    store.put("a", b"x")
+    os.utime(tmp_path / "lake" / "a", (1_000, 1_000))
+    assert [info.last_modified_ms for info in store.list("")] == [1_000_000]
+    store.put("a", b"x")
+    assert store.find("a").last_modified_ms > 1_000_000
+
+
 def test_uri_and_relative_are_inverse(store: Store) -> None:
     assert store.relative(store.uri("a/b.parquet")) == "a/b.parquet"
 
@@ -65,6 +81,7 @@ def test_delete_removes(store: Store) -> None:
     assert store.exists("gone")
     store.delete("gone")
     assert not store.exists("gone")
+    store.delete("gone")  # as on S3: nothing to do
 
 
 def test_open_of_another_scheme_says_what_is_expected() -> None:

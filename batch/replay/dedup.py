@@ -1,0 +1,111 @@
+"""Decide duplicates in a replay as they were decided live: from what was committed before.
+
+Live, a slice was compared with its shard's committed rows and its ancestors'. In a replay the
+table also holds what came later, and the old rows of the very slices that are replayed: neither
+counts. What the replay itself has made of a parent shard is taken from memory. A slice of an
+extract was compared with the whole table: it sees the rows of other shards as they are in the
+table, also of slices that the same replay changes; a second replay settles those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stream.dedup import Dedup, Distinct, Times
+from stream.dedup_range import RangeDedup
+from stream.feeds.contract import Contract
+from stream.keyhash import Hashes
+from stream.lake.catalog import LakeTable
+from stream.lake.entries import Entry
+from stream.lake.history import SliceState
+from stream.lake.store import Store
+from stream.silver import SilverKeys
+from stream.slices import ShardRef, slice_id
+from stream.sources.extract_lanes import STREAM_PREFIX
+
+
+class ReplayDedup:
+    """`RowFilter` of a replay. Slices must come in the order of their commits."""
+
+    def __init__(
+        self,
+        contract: Contract,
+        table: LakeTable,
+        store: Store,
+        history: Mapping[str, SliceState],
+        parents: Mapping[str, tuple[str, ...]],
+    ) -> None:
+        """`parents`: shard -> parents, as `ShardRef` texts."""
+        self._contract = contract
+        self._parents = parents
+        self._ids = list(history)
+        self._order = {name: number for number, name in enumerate(self._ids)}
+        self._replayed: set[str] = set()
+        self._current = 0
+        self._own_extract: str | None = None
+        self._value_set = pa.array(self._ids, pa.string())
+        self._keys = SilverKeys(contract, table, store, self._ancestors, self._is_visible)
+        self._live = Dedup(contract, self)
+        self._extracts: dict[ShardRef, RangeDedup] = {}
+
+    def extend(self, replayed: Iterable[str], history: Mapping[str, SliceState]) -> None:
+        """More slices will be replayed; slices may have been committed since."""
+        self._replayed.update(replayed)
+        new = [name for name in history if name not in self._order]
+        self._order.update({name: len(self._ids) + n for n, name in enumerate(new)})
+        self._ids += new
+        self._value_set = pa.array(self._ids, pa.string())
+
+    def drop_duplicates(
+        self, shard: ShardRef, first: str | None, newest_arrival_ns: int, rows: pa.Table
+    ) -> Distinct:
+        """See `dedup.RowFilter`."""
+        self._current = self._order[slice_id(shard, first)]
+        is_extract = shard.stream.startswith(STREAM_PREFIX)
+        self._own_extract = f"{shard}/" if is_extract else None
+        if is_extract:
+            dedup = self._extracts.setdefault(shard, RangeDedup(self._contract, self._keys))
+            return dedup.drop_duplicates(shard, first, newest_arrival_ns, rows)
+        return self._live.drop_duplicates(shard, first, newest_arrival_ns, rows)
+
+    def forget(self, shard: ShardRef) -> None:
+        """Nothing: children may ask for their parents' keys until the replay ends."""
+
+    def read(self, shard: ShardRef, before: str | None, since_ns: int) -> tuple[Hashes, Times]:
+        """See `dedup.CommittedKeys`: committed rows, and what this replay made of ancestors."""
+        hashes, times = self._keys.read(shard, before, since_ns)
+        family = [ShardRef(shard.feed, shard.stream, name) for name in self._ancestors(shard)]
+        windows = [w.contents() for ref in family if (w := self._live.window(ref)) is not None]
+        return (
+            np.concatenate([hashes, *(h for h, _ in windows)]),
+            np.concatenate([times, *(t for _, t in windows)]),
+        )
+
+    def _is_visible(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Rows of slices that were committed before the current one and are not replayed."""
+        at = pc.fill_null(pc.index_in(rows["slice_id"], value_set=self._value_set), len(self._ids))
+        if self._own_extract is not None:
+            is_replayed = pc.starts_with(rows["slice_id"], self._own_extract)
+        else:
+            replayed = pa.array(sorted(self._replayed), pa.string())
+            is_replayed = pc.is_in(rows["slice_id"], replayed)
+        return pc.and_not(pc.less(at, self._current), is_replayed)
+
+    def _ancestors(self, shard: ShardRef) -> frozenset[str]:
+        found: set[str] = set()
+        waiting = list(self._parents.get(str(shard), ()))
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(self._parents.get(name, ()))
+        return frozenset(name.rpartition("/")[2] for name in found)
+
+
+def parents_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:
+    """The parents of every shard, as the ledger recorded them."""
+    return {shard: names for entry in entries for shard, names in entry.parents.items()}

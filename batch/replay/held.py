@@ -1,0 +1,118 @@
+"""Which data files of a table hold rows of some slices, and what else is in them.
+
+A file that the ledger wrote for a slice holds that slice alone. Any other file (a compaction's, an
+earlier replay's) is opened and its `slice_id` column is read.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stream.errors import FatalError
+from stream.lake.catalog import LakeTable
+from stream.lake.history import SliceState
+from stream.lake.layout import SilverKey
+from stream.lake.store import Store
+
+DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class HeldFile:
+    """A data file with rows of wanted slices: how many of each, and how many of others."""
+
+    address: str
+    path: str
+    wanted: Mapping[str, int]
+    others: int
+
+
+class HeldFiles:
+    """Finds the files of one table's current snapshot that hold rows of slices."""
+
+    def __init__(self, store: Store, history: Mapping[str, SliceState]) -> None:
+        self._store = store
+        self._owner = {
+            item.path: slice_id for slice_id, state in history.items() for item in state.silver
+        }
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def find(self, table: LakeTable, wanted: Collection[SliceState]) -> list[HeldFile]:
+        """Files with rows of `wanted`, as the table handle sees them."""
+        names = {state.record.slice_id for state in wanted}
+        paths = [self._store.relative(address) for address in _addresses(table, wanted)]
+        found = []
+        for path in paths:
+            owner = self._owner.get(path)
+            if owner is None:
+                counts = self._read_counts(path)
+                mine = {name: rows for name, rows in counts.items() if name in names}
+                others = sum(counts.values()) - sum(mine.values())
+            else:
+                mine, others = ({owner: self._rows(path)} if owner in names else {}), 0
+            if mine:
+                found.append(HeldFile(self._store.uri(path), path, mine, others))
+        return found
+
+    def _rows(self, path: str) -> int:
+        return sum(self._read_counts(path).values())
+
+    def _read_counts(self, path: str) -> dict[str, int]:
+        if path not in self._counts:
+            column = read_rows(self._store, path, ["slice_id"])["slice_id"]
+            counted = pc.value_counts(column.combine_chunks())
+            self._counts[path] = dict(
+                zip(counted.field(0).to_pylist(), counted.field(1).to_pylist(), strict=True)
+            )
+        return self._counts[path]
+
+
+def check_complete(held: Collection[HeldFile], wanted: Collection[SliceState]) -> None:
+    """Silver must hold exactly the rows of these slices that the ledger counted.
+
+    Raises: FatalError naming the slice: replacing rows that are not as recorded would hide it.
+    """
+    found: dict[str, int] = {}
+    for file in held:
+        for name, rows in file.wanted.items():
+            found[name] = found.get(name, 0) + rows
+    for state in wanted:
+        name = state.record.slice_id
+        if found.get(name, 0) != state.silver_rows:
+            raise FatalError(
+                f"slice {name}: Silver holds {found.get(name, 0)} rows, the ledger counted "
+                f"{state.silver_rows}. Nothing was replaced: run `headrace prove` and mend that "
+                "first."
+            )
+
+
+def survivors(store: Store, file: HeldFile) -> pa.Table:
+    """The rows of a file that belong to other slices, in the file's order."""
+    rows = read_rows(store, file.path, None)
+    is_mine = pc.is_in(rows["slice_id"], pa.array(list(file.wanted), pa.string()))
+    return rows.filter(pc.invert(is_mine))
+
+
+def read_rows(store: Store, path: str, columns: list[str] | None) -> pa.Table:
+    """Rows of a data file. Raises: FatalError if it is gone."""
+    data = store.get(path)
+    if data is None:
+        raise FatalError(
+            f"{path} is missing although the table's snapshot names it. Restore it from the "
+            "bucket's versions; `headrace prove` lists all that is missing."
+        )
+    return pq.read_table(io.BytesIO(data), columns=columns)
+
+
+def _addresses(table: LakeTable, wanted: Collection[SliceState]) -> Iterator[str]:
+    """Files of the days that the slices' own files lay in."""
+    days = {SilverKey.parse(item.path).day for state in wanted for item in state.silver}
+    for day in sorted(days):
+        first_us = (day.toordinal() - 719_163) * DAY_US  # ordinal of 1970-01-01
+        yield from table.data_files_between(first_us, first_us + DAY_US - 1)

@@ -1,0 +1,257 @@
+"""Replay recorded slices of a range into the live table: compare, then replace what differs.
+
+    choose slices ─▶ reprocess ─▶ compare ─┬─▶ nothing differs: done, nothing written
+                         ▲                 └─▶ the dedup horizon after a change: more slices
+                         └───────────────────┘        └─▶ ONE commit: old files out, new files in
+
+Guarantees: the commit replaces exactly the rows of the changed slices, whatever the stream or
+maintenance commit meanwhile; Bronze and positions never change; a second replay finds nothing.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from batch.maintain.receipt import digest_rows
+from batch.replay.choose import Choice
+from batch.replay.compare import Comparison, compare
+from batch.replay.dedup import ReplayDedup, parents_in
+from batch.replay.held import HeldFile, HeldFiles, check_complete, survivors
+from batch.replay.report import ReplayReport
+from batch.replay.reprocess import Outcome, Progress, ReplaySource, Reprocess
+from batch.replay.stores import ReplayStore
+from stream.bar_keeper import open_bars
+from stream.clock import SYSTEM_CLOCK, Clock
+from stream.errors import CommitConflictError
+from stream.feeds.contract import Contract
+from stream.lake.catalog import StagedFile
+from stream.lake.connect import Lake
+from stream.lake.entries import Head, ObjectRef, Rewrite
+from stream.lake.history import SliceState
+from stream.lake.layout import SilverKey
+from stream.lake.ledger import Change, Ledger
+from stream.lake.store import open_store
+from stream.settings import Settings
+from stream.silver import build_files, slice_dictionary
+
+ROUNDS = 20
+
+
+def replay_recorded(
+    settings: Settings,
+    lake: Lake,
+    contract: Contract,
+    span_ms: tuple[int, int],
+    source: ReplaySource,
+    *,
+    apply: bool = False,
+    progress: Progress = lambda _done, _total: None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> ReplayReport:
+    """Replay the slices whose arrivals intersect `span_ms` = [from, to).
+
+    Args: source: what yields recorded slices again, Bronze or the stream.
+
+    Raises: ConfigError (nothing arrived then, never started), FatalError (Bronze or Silver is
+    not what the ledger says), CommitConflictError (a redrive changed the same slices meanwhile).
+    """
+    began = clock.monotonic()
+    report = ReplayReport(contract.feed, source.name, contract.feed, apply)
+    with _scratch(apply=apply) as scratch:
+        replay = _Replay(settings, lake, contract, source, scratch=scratch, clock=clock)
+        try:
+            replay.choice.choose(*span_ms)
+            replay.settle(progress)
+            if apply:
+                report.commit = replay.commit(progress)
+            replay.fill(report)
+        finally:
+            replay.close()
+    if report.commit is not None and (bars := open_bars(lake, contract, replay.ledger)):
+        bars.catch_up()
+    report.seconds = round(clock.monotonic() - began, 3)
+    return report
+
+
+class _Grew(Exception):  # noqa: N818 - a signal inside this module, never seen outside
+    """Slices were committed that the replay has to look at first."""
+
+
+class _Replay:
+    """One replay's state."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        lake: Lake,
+        contract: Contract,
+        source: ReplaySource,
+        *,
+        scratch: str | None,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._lake = lake
+        self._contract = contract
+        # Two handles: reading through the one that commits would move it past its own plan.
+        self._table, _ = lake.ledger(contract.feed)
+        self.ledger = Ledger(contract.feed, self._table, lake.store, clock)
+        reader, self._reader = lake.ledger(contract.feed)
+        entries = self._reader.entries()
+        self.choice = Choice(contract, entries)
+        history = self.choice.history
+        recorded = {i.path for s in history.values() for i in _objects(s)}
+        self._store = ReplayStore(lake.store, recorded, open_store(scratch) if scratch else None)
+        dedup = ReplayDedup(contract, reader, lake.store, history, parents_in(entries))
+        self._reprocess = Reprocess(
+            contract,
+            self._store,
+            self._table.arrow_schema,
+            dedup,
+            source,
+            max_bytes=settings.epoch_max_bytes,
+            upload_threads=settings.upload_threads,
+            clock=clock,
+        )
+        self._held = HeldFiles(lake.store, history)
+        self._outcomes: list[Outcome] = []
+        self._found = Comparison()
+
+    def close(self) -> None:
+        """End the upload threads."""
+        self._reprocess.close()
+
+    def settle(self, progress: Progress) -> None:
+        """Reprocess what was chosen, and what follows a change within the dedup horizon."""
+        while chosen := self.choice.take():
+            outcomes = self._reprocess.run(chosen, self.choice.history, progress)
+            found = self._compare(outcomes)
+            self._outcomes += outcomes
+            self._found.changed |= found.changed
+            self._found.rows_added += found.rows_added
+            self._found.rows_removed += found.rows_removed
+            self._found.samples += found.samples
+            self.choice.extend_after(found.changed)
+
+    def commit(self, progress: Progress) -> int | None:
+        """Replace what differs; None if nothing does."""
+        for _ in range(ROUNDS):
+            try:
+                entry = self.ledger.commit(self._plan)
+            except _Grew:
+                self.settle(progress)
+            else:
+                return entry.number if entry else None
+        raise CommitConflictError(
+            f"feed {self._contract.feed}: {ROUNDS} times in a row slices arrived within the dedup "
+            "horizon while the replay was about to commit. Nothing was replaced; replay a range "
+            "that ended longer ago, or stop the feed for the moment."
+        )
+
+    def fill(self, report: ReplayReport) -> None:
+        """Counts for people."""
+        records = [o.result.record for o in self._outcomes]
+        report.slices, report.changed_slices = len(records), len(self._found.changed)
+        report.count_records(records)
+        report.count_days(
+            [item for o in self._outcomes for item in o.state.silver],
+            [item for r in records for item in r.silver],
+        )
+        report.rows_added, report.rows_removed = self._found.rows_added, self._found.rows_removed
+        report.samples = self._found.samples[:10]
+        report.bronze_restored = sum(path.startswith("bronze") for path in self._store.created)
+        report.notes = self.choice.notes
+
+    def _compare(self, outcomes: Sequence[Outcome]) -> Comparison:
+        doubtful = [o.state for o in outcomes if not o.is_same]
+        self._table.refresh()
+        held = self._held.find(self._table, doubtful)
+        check_complete(held, doubtful)
+        return compare(
+            outcomes,
+            [file.address for file in held],
+            lake=self._lake.store,
+            region=self._settings.region,
+            store=self._store,
+            schema=self._table.arrow_schema,
+        )
+
+    def _plan(self, head: Head) -> Change | None:
+        """Against the state of the table that the commit is made on."""
+        if head.number > self.choice.number:
+            self.choice.update(self._reader.entries(after=self.choice.number))
+            if self.choice.has_more():
+                raise _Grew
+        changed = [o for o in self._outcomes if o.state.record.slice_id in self._found.changed]
+        if not changed:
+            return None
+        self.choice.check_unchanged(o.state for o in changed)
+        states = [o.state for o in changed]
+        held = self._held.find(self._table, states)
+        check_complete(held, states)
+        new = {file.uri: file for o in changed for file in o.result.files}
+        held = [file for file in held if file.address not in new]  # that day did not change
+        kept = [self._rewrite(file) for file in held if file.others]
+        rewrite = Rewrite(
+            removed=tuple(file.path for file in held),
+            written=tuple(reference for reference, _, _ in kept),
+            rows=sum(reference.rows for reference, _, _ in kept),
+            digest=",".join(digest for _, _, digest in kept),
+        )
+        entry = replace(
+            self.ledger.entry(head, "replay"),
+            slices=tuple(o.result.record for o in changed),
+            rewrites=(rewrite,) if held else (),
+            event_ns=_event_span(changed),
+        )
+        present = {address for address, _ in self._table.data_files()}
+        add = [file for address, file in new.items() if address not in present]
+        return Change(entry, [*add, *(file for _, file, _ in kept)], [f.address for f in held])
+
+    def _rewrite(self, held: HeldFile) -> tuple[ObjectRef, StagedFile, str]:
+        """Write the rows of a file that belong to other slices into a file of their own."""
+        rows = survivors(self._lake.store, held)
+        key = SilverKey.parse(held.path)
+        files = build_files(
+            rows,
+            self._table.arrow_schema,
+            self._contract.event_time,
+            lambda day, digest: SilverKey.of_rewrite(key.table, day, digest),
+            slice_dictionary(self._contract),
+        )
+        assert len(files) == 1
+        assert rows.num_rows == held.others
+        reference, staged = files[0].write(self._lake.store)
+        return reference, staged, digest_rows(rows, self._table.arrow_schema)
+
+
+def _objects(state: SliceState) -> Iterator[ObjectRef]:
+    yield from state.silver
+    if state.record.quarantine is not None:
+        yield state.record.quarantine
+
+
+def _event_span(changed: Sequence[Outcome]) -> tuple[int, int]:
+    """Event times that old and new rows span; redriven rows lie in the days of their files."""
+    spans = [o.state.record.event_ns for o in changed] + [o.result.record.event_ns for o in changed]
+    lows, highs = [s[0] for s in spans if s != (0, 0)], [s[1] for s in spans if s != (0, 0)]
+    for outcome in changed:
+        for landed in outcome.state.redriven:
+            for item in landed.silver:
+                start = (SilverKey.parse(item.path).day.toordinal() - 719_163) * 86_400_000_000_000
+                lows.append(start)
+                highs.append(start + 86_400_000_000_000 - 1)
+    return (min(lows), max(highs)) if lows else (0, 0)
+
+
+@contextmanager
+def _scratch(*, apply: bool) -> Iterator[str | None]:
+    """A folder for a dry run's files; None when they belong into the lake."""
+    if apply:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="headrace-replay-") as folder:
+        yield f"file://{folder}"
