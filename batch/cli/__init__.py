@@ -20,13 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _add_verbs() -> None:
-    from batch.cli import extract, maintain, replay
+    from batch.cli import backfill, extract, maintain, replay
 
     for verb in (
         replay.replay,
         extract.extract,
         extract.extracts,
-        extract.backfill,
+        backfill.backfill,
         maintain.compact,
         maintain.expire_snapshots,
         maintain.remove_orphans,

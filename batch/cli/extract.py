@@ -1,9 +1,7 @@
-"""`extract`, `extracts`, `backfill`: bring history in."""
+"""`extract`, `extracts`: pull history into Bronze, and list what landed."""
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import click
 from batch.cli.options import ProgressLine, read_day, read_options
 from stream.cli.context import open_lake_settings
 from stream.cli.output import json_option, print_json, print_table
-
-SOURCE_HELP = "fmp, mongo, simulated, files; with --path the name of any vendor."
 
 
 def request_options(command: Any) -> Any:
@@ -123,74 +119,6 @@ def extracts(as_json: bool) -> None:
         print_table(rows, title="extracts", max_rows=200)
     else:
         click.echo("no extract yet: `headrace extract --help`")
-
-
-@click.command()
-@click.option("--feed", "dataset", required=True, help="The data set; named like its feed.")
-@click.option("--source", required=True, help=SOURCE_HELP)
-@click.option("--from", "start", metavar="DAY", required=True, help="First UTC day.")
-@click.option("--to", "end", metavar="DAY", required=True, help="Last UTC day, included.")
-@click.option("--parallel-days", default=8, show_default=True, help="Chunks fetched side by side.")
-@click.option("--chunk-days", default=1, show_default=True, help="Days of one chunk.")
-@click.option("--version", "version", default=1, show_default=True, help="Raise to fetch again.")
-@click.option("--no-compact", is_flag=True, help="Leave the small files of the days as they are.")
-@request_options
-@json_option
-def backfill(dataset: str, source: str, no_compact: bool, as_json: bool, **given: Any) -> int:
-    """Fill a range of days: extract in chunks, land them, each day exactly once.
-
-    Killed, it goes on where it was; two of them share the work. A chunk that is done is never
-    fetched again, unless --version is raised. Ends with compaction of the days that it touched.
-    Exit code 0 if every chunk is done, 1 if not.
-
-    \b
-    Examples:
-      headrace backfill --feed prices_daily --source simulated --from 2025-11-25 --to 2026-11-24
-      headrace backfill --feed prices_daily --source fmp --symbol AAPL \\
-        --from 2021-01-01 --to 2026-11-24
-      headrace backfill --feed trades --source acme --path s3://dumps/acme --mapping acme.toml \\
-        --from 2026-01-01 --to 2026-06-30 --parallel-days 4
-    """
-    first, last = read_day(given["start"]), read_day(given["end"])
-    settings = open_lake_settings()
-
-    from batch import actions
-
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with ProgressLine() as line:
-        report = actions.backfill(
-            settings,
-            source=source,
-            dataset=dataset,
-            first_day=first,
-            last_day=last,
-            parallel_days=given["parallel_days"],
-            chunk_days=given["chunk_days"],
-            version=given["version"],
-            symbols=given["symbols"],
-            options=read_options(given["options"]),
-            path=given["path"],
-            mapping=given["mapping"],
-            progress=lambda progress: line.show(str(progress)),
-            should_stop=stop.is_set,
-        )
-    compacted = []
-    if report.is_complete and not no_compact and not stop.is_set():
-        compacted = actions.compact(settings, [dataset], days=report.days_touched, apply=True)
-    if as_json:
-        chunks = report.to_rows()
-        print_json({"is_complete": report.is_complete, "rows": report.rows, "chunks": chunks})
-    else:
-        unfinished = [row for row in report.to_rows() if row["state"] != "done"]
-        print_table(unfinished, title="chunks that are not done")
-        click.echo(str(report))
-        for table in [table for table in compacted if table.files_before]:
-            click.echo(
-                f"compacted {table.table}: {table.files_before:,} files into {table.files_after:,}"
-            )
-    return 0 if report.is_complete else 1
 
 
 def default_run_id(source: str, dataset: str) -> str:

@@ -87,7 +87,8 @@ def replay(
 
 def show(report: ReplayReport) -> None:
     """A replay's report for people."""
-    print_table(report.to_rows(), title=f"rows by day, {report.table}")
+    differing = [row for row in report.to_rows() if row["before"] != row["after"]]
+    print_table(differing, title=f"days of {report.table} whose number of rows changes")
     print_table(to_plain(report.samples), title="some of the rows that differ")
     for note in report.notes:
         click.echo(f"note: {note}")
@@ -96,6 +97,10 @@ def show(report: ReplayReport) -> None:
         f"{report.feed} from {report.source}: {report.slices:,} slices, {report.records:,} "
         f"records, {report.messages:,} messages ({report.duplicates:,} rows dropped as duplicates, "
         f"{rejected:,} messages rejected) in {report.seconds:.1f} s"
+    )
+    click.echo(
+        f"{report.table}: {report.rows_before:,} rows on {len(report.days):,} days before, "
+        f"{report.rows_after:,} after"
     )
     if report.bronze_restored:
         click.echo(f"{report.bronze_restored} objects that were missing from Bronze are written")
