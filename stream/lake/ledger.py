@@ -69,9 +69,9 @@ class Ledger:
         self._table.refresh()
         return Head.of(self._table.properties)
 
-    def all_positions(self) -> dict[str, ShardPosition]:
-        """Every shard's committed position, closed shards included, fresh from the catalog."""
-        return {**self._closed.read(), **self.head().positions}
+    def closed_positions(self) -> dict[str, ShardPosition]:
+        """End positions of shards that left the table property, by `ShardRef` text."""
+        return self._closed.read()
 
     def positions(self, stream: str) -> dict[str, ShardPosition]:
         """Committed position of each shard of one life of a stream, fresh from the catalog."""

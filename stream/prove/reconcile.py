@@ -109,7 +109,8 @@ def prove_lake(
     """`prove` for a lake and a contract at hand."""
     table, ledger = lake.ledger(contract.feed)
     proof = Proof(contract.feed, from_ms, to_ms, is_deep=deep)
-    head = replace(ledger.head(), positions=ledger.all_positions())
+    closed, head = ledger.closed_positions(), ledger.head()
+    head = replace(head, positions={**closed, **head.positions})
     run = _Run(
         lake,
         contract,

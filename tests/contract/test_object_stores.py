@@ -126,6 +126,21 @@ def test_store_delete_removes(store: Store) -> None:
     store.put("gone", b"x")
     store.delete("gone")
     assert not store.exists("gone")
+    store.delete("gone")
+
+
+def test_store_tells_when_an_object_was_written_last(store: Store) -> None:
+    began_ms = time.time_ns() // 1_000_000
+    store.put("aged", b"x")
+    [listed] = store.list("")
+    assert listed == store.find("aged")
+    assert abs(listed.last_modified_ms - began_ms) < 5_000  # S3 tells whole seconds
+    time.sleep(1.1)
+
+    store.put("aged", b"x")
+
+    assert store.find("aged").last_modified_ms > listed.last_modified_ms
+    assert store.find("nothing") is None
 
 
 CALLS: dict[str, Callable[[Store], object]] = {

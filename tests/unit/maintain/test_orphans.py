@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,13 +170,9 @@ def test_files_of_a_replays_own_table_in_the_feeds_folder_are_kept(worn_lake: An
     again = path.replace("shardId", "again")
     worn_lake.store.put(again, worn_lake.store.get(path))
     staged = small.results[0].files[0]
-    other.append([type(staged)(small.lake.store.uri(again), *_rest(staged))], {}, {})
+    other.append([replace(staged, uri=small.lake.store.uri(again))], {}, {})
     worn_lake.pass_hours(100)
     assert again not in {orphan.path for orphan in worn_lake.sweep().orphans}
-
-
-def _rest(staged: Any) -> tuple[Any, ...]:
-    return staged.bytes, staged.rows, staged.sha256, staged.footer
 
 
 class Interrupted(Store):
@@ -342,6 +339,19 @@ def test_catalog_that_was_made_anew_is_refused(worn_lake: Any, open_worn_lake: A
     with pytest.raises(FatalError, match="catalog was restored or made anew"):
         again.sweep(clock=worn_lake.small.clock)
     assert again.paths() == before
+
+
+def test_table_that_names_files_outside_the_lake_is_refused(worn_lake: Any) -> None:
+    """A copied lake: its own files look like orphans, because the addresses are the old ones."""
+    worn_lake.land()
+    litter = worn_lake.drop_litter()
+    staged = worn_lake.small.results[0].files[0]
+    away = replace(staged, uri="s3://elsewhere/a.parquet")
+    worn_lake.small.lake.catalog.open("trades").append([away], {}, {})
+    worn_lake.pass_hours(100)
+    with pytest.raises(FatalError, match=r"names s3://elsewhere/a\.parquet.*moved or copied"):
+        worn_lake.sweep()
+    assert set(litter) <= worn_lake.paths()
 
 
 def test_damaged_ledger_is_refused(worn_lake: Any) -> None:
