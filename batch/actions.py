@@ -23,6 +23,7 @@ from batch.extracts.landing import check_names, land_extract
 from batch.maintain.compact import CompactReport, Progress, compact_table, tables_of
 from batch.maintain.expire import ExpireReport
 from batch.maintain.expire import expire_snapshots as expire_table
+from batch.maintain.orphan_parts import extract_sources, remove_orphan_parts
 from batch.maintain.orphans import remove_orphans as remove_orphans_of
 from batch.maintain.retention import RetentionReport
 from batch.maintain.retention import apply_retention as apply_retention_to
@@ -247,12 +248,20 @@ def remove_orphans(
     apply: bool = False,
     clock: Clock = SYSTEM_CLOCK,
 ) -> list[OrphanReport]:
-    """Delete objects that no snapshot and no ledger entry needs any more."""
+    """Delete objects that no snapshot and no ledger entry needs any more; without `tables` also
+    parts of extracts that never finished.
+    """
     lake = connect_lake(settings)
-    return [
+    reports = [
         remove_orphans_of(lake, table, grace_hours=grace_hours, apply=apply, clock=clock)
         for table in tables_of(lake, tables)
     ]
+    if not tables:
+        reports += [
+            remove_orphan_parts(lake, source, grace_hours=grace_hours, apply=apply, clock=clock)
+            for source in extract_sources(lake)
+        ]
+    return reports
 
 
 def apply_retention(

@@ -204,10 +204,15 @@ class SilverKeys:
         table: LakeTable,
         store: Store,
         ancestors: Callable[[ShardRef], frozenset[str]],
+        *,
         is_visible: Callable[[pa.Table], pa.ChunkedArray] | None = None,
+        may_hold: Callable[[str], bool] = lambda _: True,
     ) -> None:
-        """`is_visible`: which rows count as committed: a replay must not see what came later."""
+        """`is_visible`: which rows count as committed: a replay must not see what came later.
+        `may_hold`: whether a file (its path) can hold such a row.
+        """
         self._is_visible = is_visible
+        self._may_hold = may_hold
         self._contract = contract
         self._table = table
         self._store = store
@@ -237,7 +242,8 @@ class SilverKeys:
         time = self._contract.event_time
         lineage = ("slice_id", "sequence_number", "is_late")
         columns = list(dict.fromkeys([*self._contract.key, time, *lineage]))
-        for data in self._store.get_many([self._store.relative(uri) for uri in files]):
+        paths = [path for uri in files if self._may_hold(path := self._store.relative(uri))]
+        for data in self._store.get_many(paths):
             if data is None:
                 continue  # prove names missing files; here they hold no key that can repeat
             rows = pq.read_table(io.BytesIO(data), columns=columns)

@@ -242,7 +242,8 @@ class _Compaction:
                     f"{path} is missing although the table's snapshot names it. Restore it from "
                     "the bucket's versions; nothing was published."
                 )
-            for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches(BATCH_ROWS):
+            file = pq.ParquetFile(io.BytesIO(data), read_dictionary=self._dictionary)
+            for batch in file.iter_batches(BATCH_ROWS):
                 digest.add(pa.Table.from_batches([batch]), schema)
         return digest
 

@@ -51,14 +51,17 @@ def digest_rows(rows: pa.Table, schema: pa.Schema) -> str:
 
 
 def as_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Columns in the order and types of the table's schema."""
-    columns = [
-        rows[field.name].combine_chunks().cast(field.type)
-        if field.name in rows.column_names
-        else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
-    return pa.table(columns, schema=schema)
+    """Columns in the order and types of the table's schema; dictionaries stay."""
+    return pa.table({field.name: _column(rows, field) for field in schema})
+
+
+def _column(rows: pa.Table, field: pa.Field) -> pa.Array:
+    if field.name not in rows.column_names:
+        return pa.nulls(rows.num_rows, field.type)
+    column = rows[field.name].combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        return column  # hashed by its few values
+    return column.cast(field.type)
 
 
 def _sum(hashes: np.ndarray) -> int:

@@ -1,21 +1,26 @@
-"""Compare replayed slices with what Silver holds of them, row by row, in SQL.
+"""Compare replayed slices with what Silver holds of them, row by row, as multisets.
 
-Only slices whose outcome is not the recorded one byte for byte get here. Rows are compared as
-multisets over all columns, so another version of the Parquet writer changes nothing.
+Only slices whose outcome is not the recorded one byte for byte get here. A row is its 64-bit hash
+over all columns, so another version of the Parquet writer changes nothing, and memory is eight
+bytes a row; a changed row is overlooked with probability 2^-64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+import io
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from batch.maintain.receipt import as_schema
 from batch.replay.reprocess import Outcome
-from stream.lake.sql import connect_sql, parquet_source
+from stream.errors import FatalError
+from stream.keyhash import Hashes, hash_rows
 from stream.lake.store import Store
 from stream.quarantine import read_rejects
 
@@ -31,68 +36,127 @@ class Comparison:
     rows_removed: int = 0
     samples: list[dict[str, Any]] = field(default_factory=list)
 
+    def merge(self, other: Comparison) -> None:
+        """Take in another round's."""
+        self.changed |= other.changed
+        self.rows_added += other.rows_added
+        self.rows_removed += other.rows_removed
+        self.samples += other.samples
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The table whose rows are compared: its schema, and its columns with a dictionary."""
+
+    schema: pa.Schema
+    dictionary: Sequence[str]
+
+    def rows(self, data: bytes) -> pa.Table:
+        """Rows of a data file, in the table's columns."""
+        found = pq.read_table(io.BytesIO(data), read_dictionary=list(self.dictionary))
+        return as_schema(found, self.schema)
+
 
 def compare(
     outcomes: Sequence[Outcome],
     held: Sequence[str],
     *,
     lake: Store,
-    region: str,
     store: Store,
-    schema: pa.Schema,
+    table: Compared,
 ) -> Comparison:
     """Compare outcomes with the rows of their slices in data files.
 
-    Args: held: addresses of the current files that hold old rows of these slices. store: where
-    the new files can be read.
+    Args: held: paths of the current files that hold old rows of these slices. store: where the
+    new files can be read.
     """
     doubtful = {o.state.record.slice_id: o for o in outcomes if not o.is_same}
     found = Comparison()
     if not doubtful:
         return found
-    with closing(connect_sql(lake.root, region, memory_limit="2GB")) as sql:
-        new = [store.uri(item.path) for o in doubtful.values() for item in o.result.record.silver]
-        _load(sql, doubtful, held, new, schema)
-        for side, minus in (("added", "old_rows"), ("removed", "new_rows")):
-            _differ(sql, found, side, minus)
+    new_paths = [item.path for o in doubtful.values() for item in o.result.record.silver]
+    old = _hashes(lake, held, doubtful, table)
+    new = _hashes(store, new_paths, doubtful, table)
     for name, outcome in doubtful.items():
-        if not _is_same_record(store, outcome):
+        added, removed = _minus(new.get(name), old.get(name)), _minus(old.get(name), new.get(name))
+        found.rows_added += len(added)
+        found.rows_removed += len(removed)
+        if len(added) or len(removed) or not _is_same_record(store, outcome):
             found.changed.add(name)
+        if len(found.samples) < SAMPLES and (len(added) or len(removed)):
+            mine = [item.path for item in outcome.result.record.silver]
+            found.samples += [
+                *_sample(lake, held, table, name=name, hashes=removed, change="removed"),
+                *_sample(store, mine, table, name=name, hashes=added, change="added"),
+            ]
     return found
 
 
-def _load(
-    sql: duckdb.DuckDBPyConnection,
-    doubtful: Mapping[str, Outcome],
-    held: Sequence[str],
-    new: Sequence[str],
-    schema: pa.Schema,
-) -> None:
-    sql.register("wanted", pa.table({"slice_id": pa.array(list(doubtful), pa.string())}))
-    for name, files in (("old_rows", held), ("new_rows", new)):
-        source = parquet_source(files, schema)
-        sql.execute(f"CREATE VIEW {name} AS FROM {source} SEMI JOIN wanted USING (slice_id)")
+def _hashes(
+    store: Store, paths: Sequence[str], wanted: Collection[str], table: Compared
+) -> dict[str, Hashes]:
+    """Row hashes of each wanted slice."""
+    found: dict[str, list[Hashes]] = {}
+    for name, rows in _by_slice(store, paths, wanted, table):
+        found.setdefault(name, []).append(hash_rows(rows, table.schema.names))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _differ(sql: duckdb.DuckDBPyConnection, found: Comparison, side: str, minus: str) -> None:
-    plus = "new_rows" if minus == "old_rows" else "old_rows"
-    sql.execute(f"CREATE TEMP TABLE {side} AS FROM {plus} EXCEPT ALL FROM {minus}")
-    counts = sql.execute(f"SELECT slice_id, count(*) FROM {side} GROUP BY ALL").fetchall()  # noqa: S608
-    found.changed |= {slice_id for slice_id, _ in counts}
-    rows = sum(count for _, count in counts)
-    if side == "added":
-        found.rows_added = rows
-    else:
-        found.rows_removed = rows
-    some = sql.execute(f"FROM {side} ORDER BY ALL LIMIT {SAMPLES}").to_arrow_table().to_pylist()
-    found.samples += [{"change": side, **row} for row in some]
+def _by_slice(
+    store: Store, paths: Sequence[str], wanted: Collection[str], table: Compared
+) -> Iterator[tuple[str, pa.Table]]:
+    for path, data in zip(paths, store.get_many(list(paths), 2), strict=True):
+        if data is None:
+            raise FatalError(
+                f"{path} is missing although it was there a moment ago. Nothing was replaced; "
+                "`headrace prove` lists all that is missing."
+            )
+        rows = table.rows(data)
+        for name in pc.unique(rows["slice_id"]).cast(pa.string()).to_pylist():
+            if name in wanted:
+                is_mine = pc.equal(rows["slice_id"], name)
+                yield name, rows if pc.all(is_mine).as_py() else rows.filter(is_mine)
+
+
+def _minus(many: Hashes | None, others: Hashes | None) -> Hashes:
+    """What is left of a multiset of hashes after taking out another."""
+    if many is None:
+        return np.zeros(0, np.uint64)
+    if others is None:
+        return many
+    values, counts = np.unique(many, return_counts=True)
+    known, taken = np.unique(others, return_counts=True)
+    at = np.minimum(np.searchsorted(known, values), max(len(known) - 1, 0))
+    is_known = known[at] == values if len(known) else np.zeros(len(values), bool)
+    left = counts - np.where(is_known, taken[at] if len(known) else 0, 0)
+    return np.repeat(values, np.maximum(left, 0))
+
+
+def _sample(
+    store: Store,
+    paths: Sequence[str],
+    table: Compared,
+    *,
+    name: str,
+    hashes: Hashes,
+    change: str,
+) -> list[dict[str, Any]]:
+    """A few of a slice's rows that differ."""
+    if not len(hashes):
+        return []
+    for _, rows in _by_slice(store, paths, {name}, table):
+        is_one = np.isin(hash_rows(rows, table.schema.names), hashes)
+        if is_one.any():
+            some = rows.filter(pa.array(is_one)).slice(0, SAMPLES).to_pylist()
+            return [{"change": change, **row} for row in some]
+    return []
 
 
 def _is_same_record(store: Store, outcome: Outcome) -> bool:
     """Whether the counts and the quarantine are the recorded ones (its rows were compared)."""
     old, new = outcome.state.record, outcome.result.record
     counts = ("messages", "silver_rows", "duplicates", "ignored", "rejected")
-    if outcome.state.redriven or any(getattr(old, n) != getattr(new, n) for n in counts):
+    if outcome.state.redriven or any(_of(old, name) != _of(new, name) for name in counts):
         return False
     if old.quarantine == new.quarantine:
         return True
@@ -102,3 +166,8 @@ def _is_same_record(store: Store, outcome: Outcome) -> bool:
     if before is None or after is None:
         return False
     return bool(read_rejects(before).equals(read_rejects(after)))
+
+
+def _of(record: object, name: str) -> object:
+    value = getattr(record, name)
+    return dict(value) if isinstance(value, Mapping) else value

@@ -48,7 +48,15 @@ class ReplayDedup:
         self._current = 0
         self._own_extract: str | None = None
         self._value_set = pa.array(self._ids, pa.string())
-        self._keys = SilverKeys(contract, table, store, self._ancestors, self._is_visible)
+        self._keys = SilverKeys(
+            contract,
+            table,
+            store,
+            self._ancestors,
+            is_visible=self._is_visible,
+            may_hold=self._may_hold,
+        )
+        self._owner = {i.path: name for name, state in history.items() for i in state.silver}
         self._live = Dedup(contract, self)
         self._extracts: dict[ShardRef, RangeDedup] = {}
 
@@ -84,6 +92,14 @@ class ReplayDedup:
             np.concatenate([hashes, *(h for h, _ in windows)]),
             np.concatenate([times, *(t for _, t in windows)]),
         )
+
+    def _may_hold(self, path: str) -> bool:
+        """Whether a file can hold a visible row: a slice's own file holds that slice alone."""
+        owner = self._owner.get(path)
+        if owner is None:
+            return True
+        is_replayed = self._own_extract is None and owner in self._replayed
+        return self._order[owner] < self._current and not is_replayed
 
     def _is_visible(self, rows: pa.Table) -> pa.ChunkedArray:
         """Rows of slices that were committed before the current one and are not replayed."""

@@ -182,4 +182,4 @@ def _work_store(lake: Store, *, apply: bool) -> Iterator[Store]:
         yield lake
         return
     with tempfile.TemporaryDirectory(prefix="headrace-replay-") as folder:
-        yield ReplayStore(lake, (), open_store(f"file://{folder}"))
+        yield ReplayStore(lake, open_store(f"file://{folder}"), is_dry=True)

@@ -11,13 +11,12 @@ maintenance commit meanwhile; Bronze and positions never change; a second replay
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from batch.maintain.receipt import digest_rows
 from batch.replay.choose import Choice
-from batch.replay.compare import Comparison, compare
+from batch.replay.compare import Compared, Comparison, compare
 from batch.replay.dedup import ReplayDedup, parents_in
 from batch.replay.held import HeldFile, HeldFiles, check_complete, survivors
 from batch.replay.report import ReplayReport
@@ -30,10 +29,9 @@ from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
 from stream.lake.connect import Lake
 from stream.lake.entries import Head, ObjectRef, Rewrite
-from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Change, Ledger
-from stream.lake.store import open_store
+from stream.lake.store import Store, open_store
 from stream.settings import Settings
 from stream.silver import build_files, slice_dictionary
 
@@ -60,8 +58,11 @@ def replay_recorded(
     """
     began = clock.monotonic()
     report = ReplayReport(contract.feed, source.name, contract.feed, apply)
-    with _scratch(apply=apply) as scratch:
-        replay = _Replay(settings, lake, contract, source, scratch=scratch, clock=clock)
+    with tempfile.TemporaryDirectory(prefix="headrace-replay-") as folder:
+        scratch = open_store(f"file://{folder}")
+        replay = _Replay(
+            settings, lake, contract, source, scratch=scratch, is_dry=not apply, clock=clock
+        )
         try:
             replay.choice.choose(*span_ms)
             replay.settle(progress)
@@ -90,10 +91,10 @@ class _Replay:
         contract: Contract,
         source: ReplaySource,
         *,
-        scratch: str | None,
+        scratch: Store,
+        is_dry: bool,
         clock: Clock,
     ) -> None:
-        self._settings = settings
         self._lake = lake
         self._contract = contract
         # Two handles: reading through the one that commits would move it past its own plan.
@@ -103,8 +104,14 @@ class _Replay:
         entries = self._reader.entries()
         self.choice = Choice(contract, entries)
         history = self.choice.history
-        recorded = {i.path for s in history.values() for i in _objects(s)}
-        self._store = ReplayStore(lake.store, recorded, open_store(scratch) if scratch else None)
+        rejects = {s.record.quarantine.path for s in history.values() if s.record.quarantine}
+        self._store = ReplayStore(
+            lake.store,
+            scratch,
+            present=rejects.union(lake.store.relative(a) for a, _ in reader.data_files()),
+            recorded={item.path for state in history.values() for item in state.silver},
+            is_dry=is_dry,
+        )
         dedup = ReplayDedup(contract, reader, lake.store, history, parents_in(entries))
         self._reprocess = Reprocess(
             contract,
@@ -130,10 +137,7 @@ class _Replay:
             outcomes = self._reprocess.run(chosen, self.choice.history, progress)
             found = self._compare(outcomes)
             self._outcomes += outcomes
-            self._found.changed |= found.changed
-            self._found.rows_added += found.rows_added
-            self._found.rows_removed += found.rows_removed
-            self._found.samples += found.samples
+            self._found.merge(found)
             self.choice.extend_after(found.changed)
 
     def commit(self, progress: Progress) -> int | None:
@@ -172,11 +176,10 @@ class _Replay:
         check_complete(held, doubtful)
         return compare(
             outcomes,
-            [file.address for file in held],
+            [file.path for file in held],
             lake=self._lake.store,
-            region=self._settings.region,
             store=self._store,
-            schema=self._table.arrow_schema,
+            table=Compared(self._table.arrow_schema, slice_dictionary(self._contract)),
         )
 
     def _plan(self, head: Head) -> Change | None:
@@ -209,6 +212,7 @@ class _Replay:
         )
         present = {address for address, _ in self._table.data_files()}
         add = [file for address, file in new.items() if address not in present]
+        self._store.publish(self._lake.store.relative(file.uri) for file in add)
         return Change(entry, [*add, *(file for _, file, _ in kept)], [f.address for f in held])
 
     def _rewrite(self, held: HeldFile) -> tuple[ObjectRef, StagedFile, str]:
@@ -228,12 +232,6 @@ class _Replay:
         return reference, staged, digest_rows(rows, self._table.arrow_schema)
 
 
-def _objects(state: SliceState) -> Iterator[ObjectRef]:
-    yield from state.silver
-    if state.record.quarantine is not None:
-        yield state.record.quarantine
-
-
 def _event_span(changed: Sequence[Outcome]) -> tuple[int, int]:
     """Event times that old and new rows span; redriven rows lie in the days of their files."""
     spans = [o.state.record.event_ns for o in changed] + [o.result.record.event_ns for o in changed]
@@ -245,13 +243,3 @@ def _event_span(changed: Sequence[Outcome]) -> tuple[int, int]:
                 lows.append(start)
                 highs.append(start + 86_400_000_000_000 - 1)
     return (min(lows), max(highs)) if lows else (0, 0)
-
-
-@contextmanager
-def _scratch(*, apply: bool) -> Iterator[str | None]:
-    """A folder for a dry run's files; None when they belong into the lake."""
-    if apply:
-        yield None
-        return
-    with tempfile.TemporaryDirectory(prefix="headrace-replay-") as folder:
-        yield f"file://{folder}"

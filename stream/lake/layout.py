@@ -238,6 +238,14 @@ class LedgerKey:
         return cls(found["feed"], int(found["number"]), found["digest"])
 
 
+def ledger_number(path: str) -> int | None:
+    """The number of the entry that a path under the ledger names; None for a foreign object."""
+    try:
+        return LedgerKey.parse(path).number
+    except ValueError:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class ClosedShardKey:
     """The end position of a shard that no longer travels in the table property."""

@@ -28,7 +28,7 @@ from stream.errors import (
 from stream.lake.catalog import LakeTable, StagedFile
 from stream.lake.closed import ClosedShards
 from stream.lake.entries import HEAD, NUMBER, Entry, GapRecord, Head, Kind, Redriven, SliceRecord
-from stream.lake.layout import LedgerKey
+from stream.lake.layout import LedgerKey, ledger_number
 from stream.lake.store import Store, sha256
 from stream.slices import ShardPosition, ShardRef, is_after
 
@@ -262,7 +262,7 @@ class Ledger:
     def _prefetch(self, after: int) -> None:
         """Read entries in parallel: a chain followed one by one costs a round trip per entry."""
         listed = (info.path for info in self._store.list(LedgerKey.prefix(self.feed)))
-        paths = [path for path in listed if LedgerKey.parse(path).number > after]
+        paths = [path for path in listed if (ledger_number(path) or 0) > after]
         for path, data in zip(paths, self._store.get_many(paths), strict=True):
             if data is not None:
                 self._fetched[path] = data

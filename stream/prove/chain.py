@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stream.lake.entries import Entry, Head
-from stream.lake.layout import LedgerKey
+from stream.lake.layout import LedgerKey, ledger_number
 from stream.lake.store import Store, sha256
 from stream.prove.proof import Proof
 
@@ -58,7 +58,11 @@ class Chain:
     def _list(self) -> dict[int, list[str]]:
         listed: dict[int, list[str]] = {}
         for info in self._store.list(LedgerKey.prefix(self._feed)):
-            listed.setdefault(LedgerKey.parse(info.path).number, []).append(info.path)
+            number = ledger_number(info.path)
+            if number is None:
+                self._proof.note("foreign", info.path, "not the name of a ledger entry: ignored")
+            else:
+                listed.setdefault(number, []).append(info.path)
         return listed
 
     def _fetch(

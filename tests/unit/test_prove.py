@@ -310,3 +310,11 @@ def rewrite(lake: Any, rows: pa.Table) -> None:
         for task in table._table.scan().plan_files():
             producer.delete_data_file(task.file)
         producer.append_data_file(table._data_file(staged))
+
+
+def test_foreign_object_in_the_ledger_is_a_note_and_harms_nobody(filled: Any) -> None:
+    filled.lake.store.put("ledger/feed=trades/notes.txt", b"mine")
+    proof = proof_of(filled)
+    assert proof.is_equal
+    assert [note.kind for note in proof.notes] == ["foreign"]
+    assert filled.entries()

@@ -146,6 +146,8 @@ class WornLake:
         entry = replace(entry or ledger.entry(ledger.head(), kind), rewrites=(rewrite,))
         remove = [self.store.uri(path) for path in rewrite.removed]
         assert ledger.commit(lambda _: Change(entry, files, remove))
+        if kind == "replay":
+            self.small.bars.catch_up()
         self.stamp()
 
     def drop_litter(self) -> list[str]:

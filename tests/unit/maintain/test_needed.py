@@ -73,6 +73,19 @@ def test_redriven_file_is_needed_until_its_slice_is_replayed() -> None:
     assert needed_of([there, redriven, replayed]).paths == {"b"}
 
 
+def test_file_that_bars_have_not_read_is_needed_though_it_was_removed() -> None:
+    entries = [
+        entry(1, "slices", slices=(record(1, "a"),)),
+        entry(2, "slices", slices=(record(2, "b"),)),
+        entry(3, "compact", rewrites=(Rewrite(("a", "b"), (ref("c"),)),)),
+    ]
+    for followed, paths in ((3, {"c"}), (2, {"c"}), (1, {"b", "c"}), (0, {"a", "b", "c"})):
+        needed = Needed(3, followed)
+        for item in reversed(entries):
+            needed.add(item)
+        assert needed.paths == paths
+
+
 PATHS = st.sampled_from("abcdef")
 CHANGES = st.lists(
     st.tuples(

@@ -14,6 +14,7 @@ from stream.errors import ConfigError, FatalError, StoreUnavailableError
 from stream.lake.layout import LedgerKey
 from stream.lake.store import Store
 from stream.prove import prove_lake
+from stream.query import run_query
 
 
 def is_equal(worn: Any) -> bool:
@@ -159,6 +160,37 @@ def test_bars_file_is_kept_while_a_snapshot_names_it(worn_lake: Any) -> None:
     report = worn_lake.sweep("bars_1m")
     assert [orphan.path for orphan in report.orphans] == [stray]
     worn_lake.check_references()
+
+
+def test_compacted_files_that_the_bars_do_not_include_yet_are_kept(worn_lake: Any) -> None:
+    """A crash between the commit of trades and that of bars, then three days of silence: the next
+    start reads the old files to see which bars are touched.
+    """
+    worn_lake.land()
+    small = worn_lake.small
+    results = small.road.process(
+        [small.slice([trade_at(n, small.arrival_ns) for n in range(900, 910)])]
+    )
+    small.ledger.commit_slices([(result.record, result.files) for result in results])
+    worn_lake.compact()
+    worn_lake.expire()
+    worn_lake.pass_hours(100)
+    worn_lake.sweep()
+    [waited_for] = results[0].record.silver
+    assert waited_for.path in worn_lake.paths()
+    small.bars.catch_up()
+    bars = run_query(small.settings, "SELECT sum(trades)::INT AS n FROM bars_1m_current")
+    assert bars.to_pylist() == [{"n": 30}]
+    worn_lake.sweep()
+    assert waited_for.path not in worn_lake.paths()
+
+
+def trade_at(number: int, at_ns: int) -> bytes:
+    text = (
+        '{"venue":"sim","symbol":"ACME","trade_id":"%d","kind":"new","ts_event_ns":%d,'
+        '"price":1.5,"size":2,"side":"buy"}'
+    )
+    return (text % (number, at_ns)).encode()
 
 
 def test_files_of_a_replays_own_table_in_the_feeds_folder_are_kept(worn_lake: Any) -> None:
