@@ -7,9 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
+MONGO := $(VENV)/mongo/bin
 ARGS ?=
 
-.PHONY: help demo test setup setup-dev slow lint types layers format ci lock clean
+.PHONY: help demo test setup setup-dev setup-extras mongo slow lint types layers format ci lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,10 +19,19 @@ demo: $(CORE) ## The main job on an embedded AWS; options: make demo ARGS="--sec
 	@$(BIN)/headrace demo $(ARGS)
 
 test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
-	@$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
-	@$(BIN)/pytest -m slow $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow $(ARGS)
+
+# A server that speaks MongoDB's protocol, for the extract's tests. In an environment of its own: it
+# is no dependency of ours, and has another licence (GPL-2.0).
+mongo: $(CORE) ## Install a MongoDB-wire server for the tests
+	@test -x $(MONGO)/secantusd-py || { $(BIN)/python -m venv $(VENV)/mongo && \
+	  $(MONGO)/pip --quiet --disable-pip-version-check install secantusdb==0.7.0b3; }
+
+setup-extras: $(CORE) ## Install Prefect and MongoDB's driver as well (`headrace up --with-prefect`)
+	@deploy/bootstrap $(VENV) deploy/requirements-extras.lock
 
 setup: $(CORE) ## Install what `headrace` needs, nothing else
 setup-dev: $(DEV) ## Install the developer's tools as well

@@ -31,6 +31,18 @@ class KeyScan(Protocol):
     ) -> tuple[Hashes, Times]: ...
 
 
+class NoKeys:
+    """A table that does not exist yet holds no key."""
+
+    def scan(
+        self,
+        since_ns: int,  # noqa: ARG002
+        until_ns: int,  # noqa: ARG002
+        is_wanted: Callable[[pa.Table], pa.ChunkedArray],  # noqa: ARG002
+    ) -> tuple[Hashes, Times]:
+        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+
+
 class RangeDedup:
     """One state for all shards of a run: its parts may repeat each other's items."""
 

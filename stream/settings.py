@@ -176,6 +176,11 @@ def correlation_id() -> str | None:
     return os.environ.get("LOG_CORRELATION_ID") or os.environ.get("PREFECT__FLOW_RUN_ID")
 
 
+def set_correlation_id(value: str) -> None:
+    """Say for this process and its children which job they belong to; an existing id wins."""
+    os.environ.setdefault("LOG_CORRELATION_ID", value)
+
+
 def set_aws_environment(values: dict[str, str]) -> None:
     """Point this process and its children at an emulator; existing values win."""
     for name, value in values.items():

@@ -161,8 +161,15 @@ class Instruments:
         return kind(metric.name, metric.meaning, metric.labels, registry=self.registry)
 
 
+PLAIN = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
 class JsonFormatter(logging.Formatter):
-    """One JSON object per line: time (UTC), level, logger, message, error."""
+    """One JSON object per line: time (UTC), level, logger, message, error; and `flow_run_id`, the
+    job that the process belongs to, if there is one.
+    """
+
+    correlation: str | None = None
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -171,16 +178,24 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self.correlation:
+            line["flow_run_id"] = self.correlation
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
         return json.dumps(line)
 
 
-def set_up_logging(level: str, style: Literal["text", "json"] = "text") -> None:
-    """Send logs to stderr. SDKs log at WARNING at most: at DEBUG they print requests whole."""
+def set_up_logging(
+    level: str, style: Literal["text", "json"] = "text", correlation: str | None = None
+) -> None:
+    """Send logs to stderr. SDKs log at WARNING at most: at DEBUG they print requests whole.
+
+    Args: correlation: the job that this process belongs to; in every JSON line as `flow_run_id`.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-    handler.setFormatter(JsonFormatter() if style == "json" else plain)
+    as_json, plain = JsonFormatter(), logging.Formatter(PLAIN)
+    as_json.correlation = correlation
+    handler.setFormatter(as_json if style == "json" else plain)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in ("botocore", "boto3", "aiobotocore", "urllib3", "httpx", "httpcore", "websockets"):
         logging.getLogger(name).setLevel(logging.WARNING)

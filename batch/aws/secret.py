@@ -75,7 +75,9 @@ def read_secret(secret_id: str, region: str) -> SecretStr:
         read_timeout=10.0,
     )
     try:
-        client = boto3.client("secretsmanager", region_name=region, config=config)
+        # A session of its own: the default one keeps the first credentials that it found.
+        session = boto3.Session()
+        client = session.client("secretsmanager", region_name=region, config=config)
         answer = client.get_secret_value(SecretId=secret_id)
     except ClientError as error:
         raise _explain(error, secret_id, region) from error

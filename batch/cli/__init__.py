@@ -20,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _add_verbs() -> None:
-    from batch.cli import backfill, extract, maintain, replay
+    from batch.cli import backfill, extract, maintain, prefect, replay
+    from stream.cli import platform
+
+    prefect.add_to(platform.up)
 
     for verb in (
         replay.replay,

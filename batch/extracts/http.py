@@ -146,9 +146,10 @@ class JsonClient:
         value = _parse(data)
         if value is _UNREADABLE:
             kind = self._redact(headers.get("Content-Type", "none"))
-            raise StoreUnavailableError(
-                f"{where}: expected JSON, found content type {kind!r} and {self._show(data)}"
-            )
+            found = f"{where}: expected JSON, found content type {kind!r} and {self._show(data)}"
+            if "html" in kind.lower():  # a page for people: asking again gives the same
+                raise ConfigError(f"{found}; check the address, the key and its plan")
+            raise StoreUnavailableError(found)
         problem = judge(value)
         if problem is not None:
             raise type(problem)(f"{where}: {self._redact(str(problem))}")

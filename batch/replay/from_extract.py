@@ -17,8 +17,8 @@ from batch.replay.reprocess import Progress, Tee
 from batch.replay.stores import ReplayStore
 from stream.bar_keeper import open_bars
 from stream.clock import SYSTEM_CLOCK, Clock
-from stream.dedup_range import RangeDedup
-from stream.engine import Epoch, Stop, build_dataflow, run_dataflow
+from stream.dedup_range import KeyScan, NoKeys, RangeDedup
+from stream.engine import Committer, Epoch, Stop, build_dataflow, run_dataflow
 from stream.errors import ConfigError
 from stream.feeds.contract import Contract
 from stream.flow import Road, RoadCommitter, SliceResult
@@ -56,8 +56,10 @@ def replay_extracts(
     began = clock.monotonic()
     report = ReplayReport(contract.feed, "extract", contract.feed, apply)
     with _work_store(lake.store, apply=apply) as store:
-        landing = _Landing(settings, lake, contract, manifests, store=store, clock=clock)
-        records, report.commit = landing.run(progress, apply=apply)
+        landing = _Landing(
+            settings, lake, contract, manifests, store=store, apply=apply, clock=clock
+        )
+        records, report.commit = landing.run(progress)
     report.count_new(records)
     report.rows_by_shard = _rows_by_shard(manifests, records)
     report.seconds = round(clock.monotonic() - began, 3)
@@ -75,12 +77,17 @@ class _Landing:
         manifests: Sequence[Manifest],
         *,
         store: Store,
+        apply: bool,
         clock: Clock,
     ) -> None:
         self._settings, self._lake, self._contract, self._clock = settings, lake, contract, clock
-        table = lake.table(contract)
-        self._ledger = Ledger(contract.feed, table, lake.store, clock)
-        keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
+        self._apply = apply
+        is_there = apply or contract.feed in lake.catalog.names()
+        table = lake.table(contract) if is_there else None  # a dry run creates none
+        self._ledger = Ledger(contract.feed, table, lake.store, clock) if table else None
+        keys: KeyScan = NoKeys()
+        if table is not None:
+            keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
         self._total = sum(manifest.rows for manifest in manifests)
         self._lanes = ExtractLanes(
             lake.store, manifests, self._positions(manifests), settings.slice_rule
@@ -88,20 +95,28 @@ class _Landing:
         self._road = Road(
             contract,
             store,
-            table.arrow_schema,
+            table.arrow_schema if table else contract.silver_schema,
             RangeDedup(contract, keys),
             settings.upload_threads,
             keep_bronze=self._lanes.part_of,
         )
 
-    def run(self, progress: Progress, *, apply: bool) -> tuple[list[SliceRecord], int | None]:
+    def run(self, progress: Progress) -> tuple[list[SliceRecord], int | None]:
         """Run the dataflow to its end; the records of what was processed, the last commit."""
         seen = _Seen(self._total, progress)
-        bars = open_bars(self._lake, self._contract, self._ledger) if apply else None
+        if not self._apply or self._ledger is None:
+            self._flow(seen)
+            return seen.records, None
+        bars = open_bars(self._lake, self._contract, self._ledger)
         if bars is not None:
             bars.catch_up()
-        road_committer = RoadCommitter(self._ledger, bars)
-        committer = Tee(seen, road_committer) if apply else seen
+        committer = RoadCommitter(self._ledger, bars)
+        self._flow(Tee(seen, committer))
+        committer.finish()
+        self._close_runs(self._ledger)
+        return seen.records, committer.tally.ledger_number or None
+
+    def _flow(self, committer: Committer[SliceResult]) -> None:
         epoch = Epoch(Stop(), self._settings.epoch_max_bytes, self._clock)
         flow = build_dataflow(
             self._contract.feed,
@@ -113,30 +128,27 @@ class _Landing:
         )
         try:
             run_dataflow(flow, epoch, epoch_seconds=EPOCH_SECONDS)
-            if apply:
-                road_committer.finish()
         finally:
             self._road.close()
-        if apply:
-            self._close_runs()
-        return seen.records, road_committer.tally.ledger_number or None
 
     def _positions(self, manifests: Sequence[Manifest]) -> dict[str, ShardPosition]:
-        found = {}
+        found: dict[str, ShardPosition] = {}
+        if self._ledger is None:
+            return found
         for stream in {shard_of(manifest).stream for manifest in manifests}:
             for shard, position in self._ledger.positions(stream).items():
                 found[f"{stream}/{shard}"] = position
         return found
 
-    def _close_runs(self) -> None:
+    def _close_runs(self, ledger: Ledger) -> None:
         """Move ended runs out of the table property once there are many."""
         ended = [
             shard
-            for shard, position in self._ledger.head().positions.items()
+            for shard, position in ledger.head().positions.items()
             if position.is_ended and shard.startswith(STREAM_PREFIX)
         ]
         if len(ended) > KEPT_POSITIONS:
-            self._ledger.close_shards(lambda shard, _: shard.startswith(STREAM_PREFIX))
+            ledger.close_shards(lambda shard, _: shard.startswith(STREAM_PREFIX))
 
 
 @dataclass(slots=True)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from stream.settings import Settings
 
 
+ADDITION = "headrace.addition"
+"""Where an option that another package gives to `up` leaves what the platform shall run, too."""
+
+
 @click.command()
 @click.argument("feeds", nargs=-1)
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until interrupted.")
@@ -34,10 +38,11 @@ def up(feeds: tuple[str, ...], foreground: bool, as_json: bool) -> None:
 
     settings = open_settings()
     names = check_feeds(feeds, needs_stream=True)
+    addition = click.get_current_context().meta.get(ADDITION, platform.PLAIN)
     if foreground:
-        platform.run_supervisor(settings, names)
+        platform.run_supervisor(settings, names, addition)
         return
-    result = platform.up(settings, names)
+    result = platform.up(settings, names, addition)
     if as_json:
         print_json({"was_running": result.was_running, **_as_dict(settings, result.state)})
         return
@@ -46,6 +51,8 @@ def up(feeds: tuple[str, ...], foreground: bool, as_json: bool) -> None:
     click.echo(
         f"headrace {verb}: {', '.join(running) or 'no feed'}; AWS at {result.state.endpoint}"
     )
+    if note := addition.note(settings):
+        click.echo(note)
     click.echo("Next: headrace produce trades --seconds 10; headrace status; headrace down")
 
 

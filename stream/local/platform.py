@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ from stream.settings import Settings, aws_endpoint, child_environment, set_aws_e
 log = logging.getLogger(__name__)
 
 UP_SECONDS = 60.0
-DOWN_SECONDS = 10.0
+DOWN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,27 @@ def build_emulator(settings: Settings) -> Emulator:
     return External(settings.emulator, settings.region)
 
 
-def up(settings: Settings, feeds: Sequence[str], clock: Clock = SYSTEM_CLOCK) -> UpResult:
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """More that a platform may run: how its supervisor is started, the children it adds, and what
+    a user should know about them.
+    """
+
+    command: Sequence[str]
+    children: Callable[[Settings], Sequence[Child]]
+    note: Callable[[Settings], str] = lambda _: ""
+
+
+PLAIN = Addition(("-m", "stream.cli", "up", "--foreground"), lambda _: ())
+"""An emulator and the dataflows, nothing else."""
+
+
+def up(
+    settings: Settings,
+    feeds: Sequence[str],
+    addition: Addition = PLAIN,
+    clock: Clock = SYSTEM_CLOCK,
+) -> UpResult:
     """Start the platform in the background and wait until it runs; a second call finds it running.
 
     Raises: ConfigError saying why it could not start.
@@ -69,7 +89,7 @@ def up(settings: Settings, feeds: Sequence[str], clock: Clock = SYSTEM_CLOCK) ->
     end_leftovers(home)
     state_path(home).unlink(missing_ok=True)
     output = home / "log" / "platform.log"
-    command = [sys.executable, "-m", "stream.cli", "up", "--foreground", *feeds]
+    command = [sys.executable, *addition.command, *feeds]
     daemon = spawn_daemon(command, output, child_environment(settings))
     deadline = clock.monotonic() + UP_SECONDS
     while clock.monotonic() < deadline:
@@ -89,7 +109,7 @@ def up(settings: Settings, feeds: Sequence[str], clock: Clock = SYSTEM_CLOCK) ->
     raise ConfigError(state.error or f"the platform did not start: {last_line(output)}")
 
 
-def run_supervisor(settings: Settings, feeds: Sequence[str]) -> None:
+def run_supervisor(settings: Settings, feeds: Sequence[str], addition: Addition = PLAIN) -> None:
     """Be the supervisor until SIGTERM or SIGINT: what `headrace up --foreground` runs.
 
     Raises: ConfigError when another one runs or the start is impossible.
@@ -99,7 +119,9 @@ def run_supervisor(settings: Settings, feeds: Sequence[str]) -> None:
     with hold_lock(home):
         stop = StopSignals()
         supervisor = Supervisor(
-            home, build_emulator(settings), lambda url: _prepare(settings, feeds, url)
+            home,
+            build_emulator(settings),
+            lambda url: [*_prepare(settings, feeds, url), *addition.children(settings)],
         )
         try:
             supervisor.run(lambda: stop.requested)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -33,13 +34,17 @@ CONFIG_EXIT = 2
 
 @dataclass(slots=True)
 class Child:
-    """One supervised command and its history."""
+    """One supervised command and its history.
+
+    `ends_first_seconds`: it is ended before the others, with so much patience; 0 = with them.
+    """
 
     name: str
     command: Sequence[str | Path]
     log: Path
     env: Mapping[str, str]
     clock: Clock = SYSTEM_CLOCK
+    ends_first_seconds: float = 0.0
     restarts: int = 0
     exit_code: int | None = None
     since_ms: int = 0
@@ -92,6 +97,8 @@ class Child:
         """Wait for the end that was asked for, then insist."""
         if self._process is not None:
             self.exit_code = reap(self._process, patience_seconds)
+            with suppress(ProcessLookupError):  # whatever it started that outlived it
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process = self._id = None
 
     def report(self) -> ProcessState:
@@ -159,6 +166,10 @@ class Supervisor:
         return any(changed)
 
     def _stop(self) -> None:
+        for child in self._children:
+            if child.ends_first_seconds:
+                child.ask_to_end()
+                child.end(child.ends_first_seconds)
         for child in self._children:
             child.ask_to_end()
         deadline = self.clock.monotonic() + 5.0

@@ -10,6 +10,7 @@ from decimal import Decimal
 import click
 import pytest
 
+import batch.cli  # noqa: F401 - adds its verbs to the stream's
 from stream.cli import headrace
 from stream.cli.failure import describe, run_command
 from stream.cli.output import format_cell, print_json, print_table
@@ -21,6 +22,8 @@ from stream.settings import Settings
 VERBS = [
     *("demo", "up", "down", "status", "produce", "run", "query", "lag"),
     *("prove", "ledger", "redrive", "feeds", "check"),
+    *("replay", "extract", "extracts", "backfill", "compact", "expire-snapshots"),
+    *("remove-orphans", "retention"),
 ]
 
 

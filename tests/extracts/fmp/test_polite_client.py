@@ -76,8 +76,8 @@ BROKEN = {
     "no answer": {"mute": True},
     "a stall": {"body": GOOD, "stall_seconds": 0.6},
     "half a JSON": {"body": GOOD[:-3]},
-    "HTML": {"body": b"<html>maintenance</html>", "headers": {"Content-Type": "text/html"}},
 }
+HTML = {"body": b"<html>sign in</html>", "headers": {"Content-Type": "text/html"}}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -102,12 +102,13 @@ def test_answer_that_stays_broken_is_a_retryable_error_that_counts_attempts(
     assert "FMP profile?symbol=AAPL" in str(raised.value)
 
 
-def test_html_error_names_content_type_and_first_bytes(connect, fmp_server, fault):
-    fmp_server.faults = [fault(**BROKEN["HTML"]) for _ in range(4)]
-    with pytest.raises(StoreUnavailableError) as raised:
+def test_page_for_people_is_a_config_error_at_once(connect, fmp_server, fault):
+    fmp_server.faults = [fault(**HTML)]
+    with pytest.raises(ConfigError) as raised:
         connect().get(PATH, PARAMS, accept)
-    found = "expected JSON, found content type 'text/html' and '<html>maintenance</html>'"
+    found = "expected JSON, found content type 'text/html' and '<html>sign in</html>'"
     assert found in str(raised.value)
+    assert len(fmp_server.asked) == 1
 
 
 def test_default_waits_outlast_a_minute():
