@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-from batch.backfill import run_backfill
-from batch.backfill_report import BackfillReport
-from batch.backfill_report import Progress as BackfillProgress
-from batch.claims import Claims, Result, SqliteClaims
+from batch.backfill.claims import Claims, Result, SqliteClaims
+from batch.backfill.plan import Chunk, plan_days, scope_of
+from batch.backfill.report import BackfillReport
+from batch.backfill.report import Progress as BackfillProgress
+from batch.backfill.run import run_backfill
 from batch.extracts import ExtractRequest
 from batch.extracts.choose import open_extractor
 from batch.extracts.landing import check_names, land_extract
@@ -28,7 +29,6 @@ from batch.maintain.orphans import remove_orphans as remove_orphans_of
 from batch.maintain.retention import RetentionReport
 from batch.maintain.retention import apply_retention as apply_retention_to
 from batch.maintain.sweep import OrphanReport
-from batch.plan import Chunk, plan_days, scope_of
 from batch.replay.from_extract import replay_extracts
 from batch.replay.from_stream import StreamSource
 from batch.replay.into_table import replay_into

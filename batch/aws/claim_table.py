@@ -26,7 +26,15 @@ from botocore.exceptions import (
     WaiterError,
 )
 
-from batch.claims import Claim, ClaimRow, Result, State, pack_result, shorten, unpack_result
+from batch.backfill.claims import (
+    Claim,
+    ClaimRow,
+    Result,
+    State,
+    pack_result,
+    shorten,
+    unpack_result,
+)
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import (
     ConfigError,

@@ -13,8 +13,8 @@ from stream.cli.context import open_lake_settings
 from stream.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from batch.backfill_record import BackfillRecord
-    from batch.backfill_report import BackfillReport
+    from batch.backfill.record import BackfillRecord
+    from batch.backfill.report import BackfillReport
     from stream.settings import Settings
 
 RECORDS = Path("deploy") / "backfills"
@@ -59,7 +59,7 @@ def backfill(
       headrace backfill --feed trades --source acme --path s3://dumps/acme --mapping acme.toml \\
         --from 2026-01-01 --to 2026-06-30 --parallel-days 4
     """
-    from batch.backfill_record import mark_record, read_record, write_record
+    from batch.backfill.record import mark_record, read_record, write_record
 
     if record_path is not None:
         _refuse_both(given)
@@ -81,7 +81,7 @@ def backfill(
 
 def _run(settings: Settings, record: BackfillRecord, given: dict[str, Any]) -> BackfillReport:
     from batch import actions
-    from batch.patience import stop_on_signals
+    from batch.backfill.patience import stop_on_signals
 
     with stop_on_signals() as should_stop, ProgressLine() as line:
         return actions.backfill(
@@ -124,7 +124,7 @@ def _show(report: BackfillReport, *, as_json: bool) -> None:
 
 
 def _record_of(given: dict[str, Any], new_record: str | None) -> BackfillRecord:
-    from batch.backfill_record import BackfillRecord
+    from batch.backfill.record import BackfillRecord
 
     names = {"--feed": "dataset", "--source": "source", "--from": "start", "--to": "end"}
     if new_record is not None:

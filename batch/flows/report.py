@@ -21,7 +21,7 @@ from prefect.artifacts import (
 )
 from prefect.events import emit_event
 
-from batch.backfill_report import Progress
+from batch.backfill.report import Progress
 from stream.clock import SYSTEM_CLOCK, Clock
 
 BACKFILL_COMPLETED = "headrace.backfill.completed"

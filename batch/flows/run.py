@@ -12,7 +12,7 @@ from datetime import date, timedelta
 
 from prefect.runtime import flow_run
 
-from batch.backfill import MAX_PARALLEL_DAYS
+from batch.backfill.run import MAX_PARALLEL_DAYS
 from batch.flows.logs import set_up_run_logging
 from stream.clock import SYSTEM_CLOCK, Clock, parse_time_ms, to_utc
 from stream.errors import ConfigError

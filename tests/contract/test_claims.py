@@ -21,9 +21,9 @@ import pytest
 from moto import mock_aws
 
 from batch.aws.claim_table import DynamoClaims
-from batch.backfill import run_backfill
-from batch.claims import ERROR_CHARS, ClaimRow, Claims, SqliteClaims
-from batch.plan import plan_days
+from batch.backfill.claims import ERROR_CHARS, ClaimRow, Claims, SqliteClaims
+from batch.backfill.plan import plan_days
+from batch.backfill.run import run_backfill
 from stream.clock import ManualClock
 from stream.errors import ConfigError, FatalError, StoreUnavailableError
 
@@ -305,7 +305,7 @@ def test_claims_of_a_year_of_empty_days_cost_little(claims: Claims, clock: Manua
 CREATOR = """
 import sys
 from pathlib import Path
-from batch.claims import SqliteClaims
+from batch.backfill.claims import SqliteClaims
 claims = SqliteClaims(Path(sys.argv[1]))
 print(sum(claims.claim(f"k/{n}", sys.argv[2], 60) is not None for n in range(200)))
 """
@@ -341,7 +341,7 @@ def test_sqlite_claims_below_a_file_says_so(tmp_path: Path) -> None:
 def test_sqlite_claims_held_by_another_for_too_long_can_be_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch.claims.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("batch.backfill.claims.BUSY_SECONDS", 0.1)
     with SqliteClaims(tmp_path / "claims.db") as one, SqliteClaims(tmp_path / "claims.db") as two:
         one._connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailableError, match="another process"):

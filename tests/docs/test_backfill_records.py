@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.backfill_record import (
+from batch.backfill.record import (
     FOLDER,
     BackfillRecord,
     mark_record,

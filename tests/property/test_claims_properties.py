@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from batch.claims import Claim, ClaimRow, SqliteClaims
+from batch.backfill.claims import Claim, ClaimRow, SqliteClaims
 from stream.clock import ManualClock, now_ms
 
 KEYS = st.sampled_from(["s/d/v1/1", "s/d/v1/2"])

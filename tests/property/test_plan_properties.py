@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch.plan import Chunk, plan_days, scope_of
+from batch.backfill.plan import Chunk, plan_days, scope_of
 from stream.clock import ManualClock, parse_time_ms
 
 CLOCK = ManualClock(parse_time_ms("2026-11-25T12:00:00") * 1_000_000)

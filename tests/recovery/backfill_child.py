@@ -13,9 +13,9 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from batch.aws.claim_table import DynamoClaims
-from batch.backfill import run_backfill
-from batch.claims import Claims, SqliteClaims
-from batch.plan import Chunk, plan_days
+from batch.backfill.claims import Claims, SqliteClaims
+from batch.backfill.plan import Chunk, plan_days
+from batch.backfill.run import run_backfill
 from stream.clock import SYSTEM_CLOCK
 
 FIRST = date(2025, 1, 1)

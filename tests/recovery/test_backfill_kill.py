@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 
 from batch.aws.claim_table import DynamoClaims
-from batch.claims import ClaimRow, Claims, SqliteClaims
+from batch.backfill.claims import ClaimRow, Claims, SqliteClaims
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from batch.claims import SqliteClaims
+from batch.backfill.claims import SqliteClaims
 from stream.prove import prove
 from stream.query import run_query
 from stream.settings import Settings, load_settings

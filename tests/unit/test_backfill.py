@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from batch.backfill import MAX_FAILURES_IN_A_ROW, run_backfill
-from batch.backfill_report import BackfillReport, Progress
-from batch.claims import SqliteClaims
-from batch.plan import Chunk
+from batch.backfill.claims import SqliteClaims
+from batch.backfill.plan import Chunk
+from batch.backfill.report import BackfillReport, Progress
+from batch.backfill.run import MAX_FAILURES_IN_A_ROW, run_backfill
 from stream.clock import SYSTEM_CLOCK, Clock, ManualClock
 from stream.errors import (
     CommitUnknownError,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from batch.claims import Claim, SqliteClaims
-from batch.lease import LeaseKeeper
-from batch.patience import BACK_OFF_SECONDS, call_patiently, sleep_until, stop_on_signals
+from batch.backfill.claims import Claim, SqliteClaims
+from batch.backfill.lease import LeaseKeeper
+from batch.backfill.patience import BACK_OFF_SECONDS, call_patiently, sleep_until, stop_on_signals
 from stream.clock import SYSTEM_CLOCK, ManualClock, now_ms
 from stream.errors import ConfigError, StoreUnavailableError, ThrottledError
 

@@ -6,8 +6,8 @@ from datetime import date
 
 import pytest
 
+from batch.backfill.plan import Chunk, plan_days, scope_of
 from batch.extracts.landing import check_names
-from batch.plan import Chunk, plan_days, scope_of
 from stream.clock import ManualClock, parse_time_ms
 from stream.errors import ConfigError
 

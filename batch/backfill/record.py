@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from batch.plan import Chunk, plan_days, scope_of
+from batch.backfill.plan import Chunk, plan_days, scope_of
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError
 from stream.feeds import load_feeds
@@ -28,7 +28,7 @@ MIN_REASON_CHARS = 15
 
 _HEADER = (
     "# A backfill, as it was decided: reviewed and committed like code. What was done is in the\n"
-    "# claims ledger. Fields: batch/backfill_record.py.\n"
+    "# claims ledger. Fields: batch/backfill/record.py.\n"
 )
 
 

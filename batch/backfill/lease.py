@@ -13,7 +13,7 @@ import logging
 import threading
 from typing import Self
 
-from batch.claims import Claim, Claims
+from batch.backfill.claims import Claim, Claims
 from stream.clock import Clock, now_ms
 from stream.errors import RetryableError
 

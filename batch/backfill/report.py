@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from batch.claims import ClaimRow, Result
-from batch.plan import Chunk
+from batch.backfill.claims import ClaimRow, Result
+from batch.backfill.plan import Chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Generic, TypeVar
 
-from batch.backfill_report import BackfillReport, Progress, rows_of
-from batch.claims import Claim, ClaimRow, Claims, Result
-from batch.lease import LeaseKeeper
-from batch.patience import call_patiently, sleep_until
-from batch.plan import Chunk
+from batch.backfill.claims import Claim, ClaimRow, Claims, Result
+from batch.backfill.lease import LeaseKeeper
+from batch.backfill.patience import call_patiently, sleep_until
+from batch.backfill.plan import Chunk
+from batch.backfill.report import BackfillReport, Progress, rows_of
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import CommitUnknownError, ConfigError, PipelineError, RetryableError
 
