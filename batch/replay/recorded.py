@@ -11,7 +11,7 @@ maintenance commit meanwhile; Bronze and positions never change; a second replay
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from batch.maintain.receipt import digest_rows
@@ -29,6 +29,7 @@ from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
 from stream.lake.connect import Lake
 from stream.lake.entries import Head, ObjectRef, Rewrite
+from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Change, Ledger
 from stream.lake.store import Store, open_store
@@ -36,6 +37,8 @@ from stream.settings import Settings
 from stream.silver import build_files, slice_dictionary
 
 ROUNDS = 20
+BATCH_SLICES = 256
+"""So many slices are compared at a time: a day of them would hold gigabytes of footers."""
 
 
 def replay_recorded(
@@ -134,11 +137,28 @@ class _Replay:
     def settle(self, progress: Progress) -> None:
         """Reprocess what was chosen, and what follows a change within the dedup horizon."""
         while chosen := self.choice.take():
-            outcomes = self._reprocess.run(chosen, self.choice.history, progress)
-            found = self._compare(outcomes)
-            self._outcomes += outcomes
-            self._found.merge(found)
-            self.choice.extend_after(found.changed)
+            changed: set[str] = set()
+            for at in range(0, len(chosen), BATCH_SLICES):
+                changed |= self._settle_batch(chosen, at, progress)
+            self.choice.extend_after(changed)
+
+    def _settle_batch(
+        self, chosen: Sequence[SliceState], at: int, progress: Progress
+    ) -> Collection[str]:
+        """Reprocess and compare some slices; the unchanged ones keep no file, here or aside."""
+        outcomes = self._reprocess.run(
+            chosen[at : at + BATCH_SLICES],
+            self.choice.history,
+            lambda done, _: progress(at + done, len(chosen)),
+        )
+        found = self._compare(outcomes)
+        self._found.merge(found)
+        for outcome in outcomes:
+            is_changed = outcome.state.record.slice_id in found.changed
+            self._outcomes.append(outcome if is_changed else outcome.without_files())
+            if not is_changed:
+                self._store.forget(item.path for item in outcome.result.record.silver)
+        return found.changed
 
     def commit(self, progress: Progress) -> int | None:
         """Replace what differs; None if nothing does."""

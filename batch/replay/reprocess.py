@@ -100,6 +100,10 @@ class Outcome:
     state: SliceState
     result: SliceResult
 
+    def without_files(self) -> Outcome:
+        """Its counts alone."""
+        return Outcome(self.state, SliceResult(self.result.record))
+
     @property
     def is_same(self) -> bool:
         """Whether files, quarantine and counts are the recorded ones, byte for byte."""

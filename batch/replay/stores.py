@@ -61,6 +61,12 @@ class ReplayStore(Store):
         """An object that was put aside, or one of the lake."""
         return self._scratch.get(path) if path in self._aside else super().get(path)
 
+    def forget(self, paths: Iterable[str]) -> None:
+        """Objects that were put aside and are not needed."""
+        for path in sorted(self._aside.intersection(paths)):
+            self._scratch.delete(path)
+            self._aside.discard(path)
+
     def publish(self, paths: Iterable[str]) -> None:
         """Write objects that were put aside into the lake: a commit is about to name them."""
         for path in sorted(self._aside.intersection(paths)):

@@ -8,7 +8,7 @@ the old contract and the later ones with the new: rows, duplicates, quarantine, 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -37,6 +37,15 @@ from stream.query import run_query
 from stream.settings import load_settings
 from stream.silver import SilverKeys
 from stream.slices import RECORD_SCHEMA, ShardPosition, ShardRef, Slice
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_batches() -> Iterator[None]:
+    """Slices are compared two at a time: what one batch decides must hold in the next."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("batch.replay.recorded.BATCH_SLICES", 2)
+        yield
+
 
 T0_MS = 1_764_000_000_000
 STREAM = "headrace-trades.00000000"
