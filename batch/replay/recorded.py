@@ -11,7 +11,7 @@ maintenance commit meanwhile; Bronze and positions never change; a second replay
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from batch.maintain.receipt import digest_rows
@@ -144,7 +144,7 @@ class _Replay:
 
     def _settle_batch(
         self, chosen: Sequence[SliceState], at: int, progress: Progress
-    ) -> Collection[str]:
+    ) -> set[str]:
         """Reprocess and compare some slices; the unchanged ones keep no file, here or aside."""
         outcomes = self._reprocess.run(
             chosen[at : at + BATCH_SLICES],
