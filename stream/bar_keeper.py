@@ -132,9 +132,10 @@ class BarKeeper:
         if done < entry.number - 1:
             missed = [e for e in self._ledger.entries(after=done) if e.number < entry.number]
             touched = merge_totals([touched, self._touched_by(missed)], self._sql)
-        self._open = OpenBars(entry.number, entry.number)
+        self._open = OpenBars(exact=entry.number)
         if not touched.num_rows:
-            return touched
+            return touched  # nothing to keep totals from: the next commit starts over
+        self._open.number = entry.number
         ends = pc.min_max(touched["minute_ns"]).as_py()
         since = max(ends["min"], ends["max"] - KEPT_MINUTES * MINUTE_NS)
         self._open.since_ns = since

@@ -12,6 +12,7 @@ it is read back from Silver (`CommittedKeys`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +26,13 @@ from stream.slices import ShardRef
 
 MINUTE_NS = 60_000_000_000
 Times = npt.NDArray[np.int64]
+
+
+def horizon_ns(dedup_minutes: int, future_tolerance_ms: int = 60_000) -> int:
+    """How long after a slice's arrival another slice may still meet its keys, at the most: the
+    horizon is a whole minute, and an event may lie after its arrival.
+    """
+    return (dedup_minutes + 1) * MINUTE_NS + future_tolerance_ms * 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +92,10 @@ class Dedup:
         kept = rows if keep.all() else rows.filter(pa.array(keep))
         return Distinct(kept, is_late[keep], int(len(keep) - keep.sum()))
 
-    def window(self, shard: ShardRef) -> KeyWindow | None:
-        """What is remembered of a shard."""
-        return self._shards.get(shard)
+    @property
+    def windows(self) -> Mapping[ShardRef, KeyWindow]:
+        """What is remembered, by shard."""
+        return self._shards
 
     def forget(self, shard: ShardRef) -> None:
         """The shard is ended: its children read the state back from Silver."""

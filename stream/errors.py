@@ -8,7 +8,8 @@
     │   ├── ThrottledError           the service asked us to slow down
     │   ├── StoreUnavailableError    the store or the stream did not answer
     │   ├── CommitConflictError      another writer committed first
-    │   └── SealedDifferentlyError   another instance cut this slice elsewhere: restart
+    │   ├── SealedDifferentlyError   another instance cut this slice elsewhere: restart
+    │   └── ReplayedMeanwhileError   a replay changed what our dedup remembers: restart
     └── FatalError               a person is needed
         ├── PositionExpiredError     records were lost to retention
         ├── OutOfOrderError          a shard's sequence numbers went back
@@ -61,6 +62,10 @@ class CommitConflictError(RetryableError):
 
 class SealedDifferentlyError(RetryableError):
     """Bronze already holds this slice with another end; a restart adopts the recorded cut."""
+
+
+class ReplayedMeanwhileError(RetryableError):
+    """A replay changed rows that decided what we dropped; a restart reads them as they are."""
 
 
 class FatalError(PipelineError):

@@ -23,7 +23,8 @@ from stream.bar_keeper import BarKeeper
 from stream.bars import slice_totals
 from stream.bronze import write_bronze
 from stream.decode import decode_records
-from stream.dedup import RowFilter
+from stream.dedup import RowFilter, horizon_ns
+from stream.errors import ReplayedMeanwhileError
 from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
 from stream.lake.entries import Entry, GapRecord, ObjectRef, SliceRecord
@@ -166,10 +167,14 @@ class RoadCommitter:
         ledger: Ledger,
         bars: BarKeeper | None = None,
         take_gaps: Callable[[], Sequence[GapRecord]] = tuple,
+        *,
         on_commit: Callable[[Tally], None] = lambda _: None,
         parents_of: Callable[[ShardRef], tuple[str, ...]] = lambda _: (),
+        horizon_minutes: int | None = None,
     ) -> None:
+        """`horizon_minutes`: how far back the dedup looks; None: without bound."""
         self._parents_of = parents_of
+        self._horizon_minutes = horizon_minutes
         self._ledger = ledger
         self._bars = bars
         self._take_gaps = take_gaps
@@ -188,6 +193,7 @@ class RoadCommitter:
             [(result.record, result.files) for result in results],
             self._take_gaps(),
             self._parents_of,
+            lambda others: self._check_replays(others, results),
         )
         if entry is None:
             return
@@ -201,6 +207,24 @@ class RoadCommitter:
                 [r.totals for r in results if r.totals is not None and r.record.slice_id in landed],
             )
         self._on_commit(self.tally)
+
+    def _check_replays(self, others: Sequence[Entry], results: Sequence[SliceResult]) -> None:
+        """What was dropped as a duplicate was decided by rows that a replay has changed since.
+
+        Raises: ReplayedMeanwhileError when that may concern these slices: a restart reads the
+        rows as they are now. A replay of older slices than the horizon does not.
+        """
+        arrivals = [r.record.arrival_ns[0] for r in results if r.record.rows]
+        replayed = [s.arrival_ns[1] for e in others if e.kind == "replay" for s in e.slices]
+        if not arrivals or not replayed:
+            return
+        if self._horizon_minutes is None or max(replayed) >= min(arrivals) - horizon_ns(
+            self._horizon_minutes
+        ):
+            raise ReplayedMeanwhileError(
+                f"feed {self._ledger.feed}: a replay changed rows within the dedup horizon of the "
+                "slices at hand. Nothing of them was committed; a restart decides them anew."
+            )
 
     def finish(self) -> None:
         """A clean end: corrections that bars still wait for are applied."""

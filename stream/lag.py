@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +28,7 @@ from stream.lake.entries import Entry, Head
 from stream.settings import Settings
 from stream.slices import ShardPosition, ShardRef, Start
 from stream.sources import ExpiredCursorError, ShardInfo, StreamReader
+from stream.sources.extract_lanes import STREAM_PREFIX
 
 CAP = 10_000
 THREADS = 8
@@ -129,8 +130,8 @@ def feed_lag(
 ) -> LagReport:
     """`read_lag` of one feed with a lake and a reader at hand."""
     table, ledger = lake.ledger(contract.feed)
-    head = ledger.head()
-    now = now_ms(clock)
+    head, now = ledger.head(), now_ms(clock)
+    head = replace(head, positions={**ledger.closed_positions(), **head.positions})
     read = partial(_shard_lag, contract.feed, reader, head, now)
     with ThreadPoolExecutor(THREADS, thread_name_prefix="lag") as pool:
         shards = tuple(pool.map(read, reader.list_shards()))
@@ -142,7 +143,9 @@ def feed_lag(
 def _table_lag(
     contract: Contract, head: Head, last: Entry | None, snapshots: int, now: int
 ) -> TableLag:
-    newest = max((position.arrival_ms for position in head.positions.values()), default=0)
+    # An extract that lands now says nothing about how fresh the stream's rows are.
+    streamed = [p for s, p in head.positions.items() if not s.startswith(STREAM_PREFIX)]
+    newest = max((position.arrival_ms for position in streamed), default=0)
     committed = last.committed_ms if last else None
     return TableLag(
         feed=contract.feed,

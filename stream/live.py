@@ -60,7 +60,14 @@ def run_feed(
     keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
     dedup = Dedup(contract, keys)
     road = Road(contract, lake.store, table.arrow_schema, dedup, settings.upload_threads)
-    committer = RoadCommitter(ledger, bars, lambda: _gaps(lanes), on_commit, lanes.parents_of)
+    committer = RoadCommitter(
+        ledger,
+        bars,
+        lambda: _gaps(lanes),
+        on_commit=on_commit,
+        parents_of=lanes.parents_of,
+        horizon_minutes=contract.dedup_minutes,
+    )
     epoch = Epoch(stop, settings.epoch_max_bytes, clock)
     flow = build_dataflow(
         feed, lanes, road.process, committer, epoch=epoch, epoch_seconds=settings.epoch_seconds

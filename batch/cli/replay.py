@@ -102,10 +102,13 @@ def show(report: ReplayReport) -> None:
         f"{report.table}: {report.rows_before:,} rows on {len(report.days):,} days before, "
         f"{report.rows_after:,} after"
     )
-    if report.bronze_restored:
-        click.echo(f"{report.bronze_restored} objects that were missing from Bronze are written")
+    if report.restored:
+        verb = "are written again" if report.is_applied else "would be written again"
+        click.echo(f"{report.restored} objects that were missing {verb}")
     if not report.is_changed:
-        click.echo("unchanged: every slice came out exactly as it is recorded")
+        is_new = report.source == "extract" or report.table != report.feed
+        same = f"unchanged: {report.table} holds all of it already"
+        click.echo(same if is_new else "unchanged: every slice came out exactly as it is recorded")
         return
     verb = "replaced" if report.is_applied else "would be replaced"
     if report.source == "extract" or report.table != report.feed:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from batch.replay.dedup import parents_in
+from batch.replay.dedup import life_of, parents_in
 from stream.clock import to_utc
+from stream.dedup import horizon_ns
 from stream.errors import CommitConflictError, ConfigError
 from stream.feeds.contract import Contract
 from stream.lake.entries import Entry
 from stream.lake.history import SliceState, current_slices
-
-MINUTE_NS = 60_000_000_000
+from stream.sources.extract_lanes import STREAM_PREFIX
 
 
 class Choice:
@@ -24,15 +24,16 @@ class Choice:
 
     def __init__(self, contract: Contract, entries: Sequence[Entry]) -> None:
         self._feed = contract.feed
-        self._horizon_ns = contract.dedup_minutes * MINUTE_NS
+        self._horizon_ns = horizon_ns(contract.dedup_minutes, contract.future_tolerance_ms)
         self.history: dict[str, SliceState] = current_slices(entries)
         self.number = entries[-1].number if entries else 0
         self.notes: list[str] = []
+        self.parents = parents_in(entries)
         self._ready: dict[str, SliceState] = {}
         self._given: set[str] = set()
         self._until_ns = 0
         self._ends: dict[str, int] = {}
-        self._parents = parents_in(entries)
+        self._changed_runs: set[str] = set()
 
     def choose(self, from_ms: int, to_ms: int) -> None:
         """Choose the slices whose arrivals intersect [from_ms, to_ms).
@@ -67,21 +68,23 @@ class Choice:
 
     def extend_after(self, changed: Collection[str]) -> None:
         """Slices of the dedup horizon after changed ones must be looked at, too."""
-        arrivals = [self.history[name].record.arrival_ns[1] for name in changed]
-        if arrivals:
-            self._until_ns = max(self._until_ns, max(arrivals) + self._horizon_ns)
+        records = [self.history[name].record for name in changed]
+        if records:
+            newest = max(record.arrival_ns[1] for record in records)
+            self._until_ns = max(self._until_ns, newest + self._horizon_ns)
+        runs = [r.shard for r in records if r.shard.stream.startswith(STREAM_PREFIX)]
+        self._changed_runs |= {str(shard) for shard in runs}  # their dedup knows no horizon
         for at, state in enumerate(self.history.values()):
-            record = state.record
-            if record.slice_id in self._given or record.arrival_ns[0] > self._until_ns:
-                continue
-            if self._follows(str(record.shard), at):
+            record, shard = state.record, str(state.record.shard)
+            is_near = record.arrival_ns[0] <= self._until_ns or shard in self._changed_runs
+            if is_near and record.slice_id not in self._given and self._follows(shard, at):
                 self._add(state)
 
     def update(self, entries: Sequence[Entry]) -> None:
         """Take in what was committed meanwhile; `has_more` says whether it must be looked at."""
         self.history = current_slices(entries, self.history)
         self.number = entries[-1].number if entries else self.number
-        self._parents |= parents_in(entries)
+        self.parents |= parents_in(entries)
         self.extend_after(())
 
     def check_unchanged(self, states: Iterable[SliceState]) -> None:
@@ -96,20 +99,29 @@ class Choice:
             )
 
     def _follows(self, shard: str, at: int) -> bool:
-        """Whether a slice comes after the chosen ones of its shard or of an ancestor."""
+        """Whether a slice comes after chosen ones of its shard, of an ancestor, or of an earlier
+        life of its stream.
+        """
         if shard in self._ends:
             return at > self._ends[shard]
-        return any(self._follows(parent, at) for parent in self._parents.get(shard, ()))
+        stream = shard.rpartition("/")[0]
+        return any(self._follows(parent, at) for parent in self.parents.get(shard, ())) or any(
+            at > last
+            for other, last in self._ends.items()
+            if (life := other.rpartition("/")[0]) != stream and life_of(life) == life_of(stream)
+        )
 
     def _add(self, state: SliceState) -> None:
+        """Slices of which retention dropped rows are processed, for their keys, but not replaced:
+        that would bring the rows back.
+        """
         if not state.record.rows:
             return
         if state.dropped:
             self.notes.append(
                 f"{state.record.slice_id} is left as it is: retention dropped {state.dropped} of "
-                "its rows, a replay would bring them back"
+                "its rows (`--into` shows all of them)"
             )
-            return
         self._ready[state.record.slice_id] = state
 
     def _why_none(self, from_ms: int, to_ms: int) -> str:

@@ -97,14 +97,22 @@ def _hashes(
 ) -> dict[str, Hashes]:
     """Row hashes of each wanted slice."""
     found: dict[str, list[Hashes]] = {}
-    for name, rows in _by_slice(store, paths, wanted, table):
-        found.setdefault(name, []).append(hash_rows(rows, table.schema.names))
+    for rows in _read(store, paths, wanted, table):
+        ids = rows["slice_id"].combine_chunks().cast(pa.string()).dictionary_encode()
+        codes, names = ids.indices.to_numpy(), ids.dictionary.to_pylist()
+        order = np.argsort(codes, kind="stable")
+        hashes = hash_rows(rows, table.schema.names)[order]
+        ends = np.searchsorted(codes[order], np.arange(1, len(names)))
+        for name, part in zip(names, np.split(hashes, ends), strict=True):
+            found.setdefault(name, []).append(part)
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _by_slice(
+def _read(
     store: Store, paths: Sequence[str], wanted: Collection[str], table: Compared
-) -> Iterator[tuple[str, pa.Table]]:
+) -> Iterator[pa.Table]:
+    """The rows of wanted slices, a file at a time."""
+    names = pa.array(sorted(wanted), pa.string())
     for path, data in zip(paths, store.get_many(list(paths), 2), strict=True):
         if data is None:
             raise FatalError(
@@ -112,10 +120,10 @@ def _by_slice(
                 "`headrace prove` lists all that is missing."
             )
         rows = table.rows(data)
-        for name in pc.unique(rows["slice_id"]).cast(pa.string()).to_pylist():
-            if name in wanted:
-                is_mine = pc.equal(rows["slice_id"], name)
-                yield name, rows if pc.all(is_mine).as_py() else rows.filter(is_mine)
+        is_mine = pc.is_in(rows["slice_id"].combine_chunks().cast(pa.string()), names)
+        rows = rows if pc.all(is_mine).as_py() else rows.filter(is_mine)
+        if rows.num_rows:
+            yield rows
 
 
 def _minus(many: Hashes | None, others: Hashes | None) -> Hashes:
@@ -144,7 +152,7 @@ def _sample(
     """A few of a slice's rows that differ."""
     if not len(hashes):
         return []
-    for _, rows in _by_slice(store, paths, {name}, table):
+    for rows in _read(store, paths, {name}, table):
         is_one = np.isin(hash_rows(rows, table.schema.names), hashes)
         if is_one.any():
             some = rows.filter(pa.array(is_one)).slice(0, SAMPLES).to_pylist()

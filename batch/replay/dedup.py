@@ -84,10 +84,17 @@ class ReplayDedup:
         """Nothing: children may ask for their parents' keys until the replay ends."""
 
     def read(self, shard: ShardRef, before: str | None, since_ns: int) -> tuple[Hashes, Times]:
-        """See `dedup.CommittedKeys`: committed rows, and what this replay made of ancestors."""
+        """See `dedup.CommittedKeys`: committed rows, and what this replay made of ancestors and
+        of earlier lives of the stream.
+        """
         hashes, times = self._keys.read(shard, before, since_ns)
-        family = [ShardRef(shard.feed, shard.stream, name) for name in self._ancestors(shard)]
-        windows = [w.contents() for ref in family if (w := self._live.window(ref)) is not None]
+        ancestors, life = self._ancestors(shard), life_of(shard.stream)
+        windows = [
+            window.contents()
+            for ref, window in self._live.windows.items()
+            if (ref.stream == shard.stream and ref.shard in ancestors)
+            or (ref.stream != shard.stream and life_of(ref.stream) == life)
+        ]
         return (
             np.concatenate([hashes, *(h for h, _ in windows)]),
             np.concatenate([times, *(t for _, t in windows)]),
@@ -104,11 +111,11 @@ class ReplayDedup:
     def _is_visible(self, rows: pa.Table) -> pa.ChunkedArray:
         """Rows of slices that were committed before the current one and are not replayed."""
         at = pc.fill_null(pc.index_in(rows["slice_id"], value_set=self._value_set), len(self._ids))
-        if self._own_extract is not None:
-            is_replayed = pc.starts_with(rows["slice_id"], self._own_extract)
-        else:
-            replayed = pa.array(sorted(self._replayed), pa.string())
-            is_replayed = pc.is_in(rows["slice_id"], replayed)
+        replayed = pa.array(sorted(self._replayed), pa.string())
+        is_replayed = pc.is_in(rows["slice_id"], replayed)
+        if self._own_extract is not None:  # of other shards it sees the rows as they are
+            is_own = pc.starts_with(rows["slice_id"], self._own_extract)
+            is_replayed = pc.and_(is_replayed, is_own)
         return pc.and_not(pc.less(at, self._current), is_replayed)
 
     def _ancestors(self, shard: ShardRef) -> frozenset[str]:
@@ -120,6 +127,11 @@ class ReplayDedup:
                 found.add(name)
                 waiting.extend(self._parents.get(name, ()))
         return frozenset(name.rpartition("/")[2] for name in found)
+
+
+def life_of(stream: str) -> str:
+    """The name of a stream, whichever of its lives this is."""
+    return stream.rpartition(".")[0]
 
 
 def parents_in(entries: Iterable[Entry]) -> dict[str, tuple[str, ...]]:

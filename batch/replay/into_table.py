@@ -14,7 +14,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from batch.replay.choose import Choice
-from batch.replay.dedup import ReplayDedup, parents_in
+from batch.replay.dedup import ReplayDedup
 from batch.replay.report import ReplayReport
 from batch.replay.reprocess import BronzeSource, Collector, Progress, Tee
 from stream.clock import SYSTEM_CLOCK, Clock
@@ -29,7 +29,7 @@ from stream.lake.entries import ObjectRef, SliceRecord
 from stream.lake.history import SliceState
 from stream.lake.ledger import Ledger
 from stream.settings import Settings
-from stream.slices import ShardPosition, ShardRef, Slice
+from stream.slices import ShardPosition, ShardRef, Slice, is_after
 
 EPOCH_SECONDS = 2.0
 
@@ -58,11 +58,11 @@ def replay_into(
     choice = Choice(contract, entries)
     choice.choose(*span_ms)
     chosen = choice.take()
-    report.slices = len(chosen)
-    report.records = sum(state.record.rows for state in chosen)
-    report.notes = choice.notes
-    if apply:
-        dedup = ReplayDedup(contract, live, lake.store, choice.history, parents_in(entries))
+    new = _new_slices(lake, table, chosen)
+    report.slices = report.changed_slices = len(new)
+    report.records = sum(state.record.rows for state in new)
+    if apply and new:
+        dedup = ReplayDedup(contract, live, lake.store, choice.history, choice.parents)
         dedup.extend([state.record.slice_id for state in chosen], choice.history)
         landed = _land(
             settings,
@@ -74,7 +74,8 @@ def replay_into(
             progress=progress,
             clock=clock,
         )
-        report.count_new(landed)
+        names = {state.record.slice_id for state in new}
+        report.count_new([record for record in landed if record.slice_id in names])
     report.seconds = round(clock.monotonic() - began, 3)
     return report
 
@@ -87,6 +88,41 @@ def check_table_name(table: str) -> None:
             f"--into {table!r}: expected lower-case letters, digits and '_', and none of "
             f"{', '.join(sorted(taken))}. Without --into the live table is mended."
         )
+
+
+def _new_slices(lake: Lake, table: str, chosen: Sequence[SliceState]) -> list[SliceState]:
+    """The chosen slices that the side table lacks.
+
+    Raises: ConfigError for a range that begins before, or leaves a hole behind, what it holds:
+    its ledger would refuse it.
+    """
+    if table not in lake.catalog.names():
+        return list(chosen)
+    _, ledger = lake.ledger(table)
+    begins: dict[str, ShardPosition] = {}
+    for entry in ledger.entries():
+        for shard, position in entry.positions.items():
+            begins.setdefault(shard, position)  # as it was pinned
+    held, first = ledger.head().positions, set()
+    for state in chosen:
+        shard, prev = str(state.record.shard), state.record.prev
+        if shard in held and shard not in first:
+            is_before = is_after(begins[shard].sequence_number, prev)
+            if is_before or is_after(prev, held[shard].sequence_number):
+                raise ConfigError(
+                    f"table {table} holds {shard} from {begins[shard].sequence_number} to "
+                    f"{held[shard].sequence_number}; this range begins after {prev}. Choose a "
+                    "range that begins inside or goes on behind it, or another table."
+                )
+        first.add(shard)
+    return [
+        state
+        for state in chosen
+        if is_after(
+            state.record.last,
+            held.get(str(state.record.shard), ShardPosition(None)).sequence_number,
+        )
+    ]
 
 
 class _SideDedup:

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 
-from batch.maintain.receipt import digest_rows
+from batch.maintain.receipt import as_schema, digest_rows
 from batch.replay.choose import Choice
 from batch.replay.compare import Compared, Comparison, compare
-from batch.replay.dedup import ReplayDedup, parents_in
+from batch.replay.dedup import ReplayDedup
 from batch.replay.held import HeldFile, HeldFiles, check_complete, survivors
 from batch.replay.report import ReplayReport
 from batch.replay.reprocess import Outcome, Progress, ReplaySource, Reprocess
@@ -74,8 +74,8 @@ def replay_recorded(
             replay.fill(report)
         finally:
             replay.close()
-    if report.commit is not None and (bars := open_bars(lake, contract, replay.ledger)):
-        bars.catch_up()
+    if apply and (bars := open_bars(lake, contract, replay.ledger)):
+        bars.catch_up()  # also when nothing differs: a replay may have been killed before this
     report.seconds = round(clock.monotonic() - began, 3)
     return report
 
@@ -115,7 +115,7 @@ class _Replay:
             recorded={item.path for state in history.values() for item in state.silver},
             is_dry=is_dry,
         )
-        dedup = ReplayDedup(contract, reader, lake.store, history, parents_in(entries))
+        dedup = ReplayDedup(contract, reader, lake.store, history, self.choice.parents)
         self._reprocess = Reprocess(
             contract,
             self._store,
@@ -142,9 +142,7 @@ class _Replay:
                 changed |= self._settle_batch(chosen, at, progress)
             self.choice.extend_after(changed)
 
-    def _settle_batch(
-        self, chosen: Sequence[SliceState], at: int, progress: Progress
-    ) -> set[str]:
+    def _settle_batch(self, chosen: Sequence[SliceState], at: int, progress: Progress) -> set[str]:
         """Reprocess and compare some slices; the unchanged ones keep no file, here or aside."""
         outcomes = self._reprocess.run(
             chosen[at : at + BATCH_SLICES],
@@ -186,12 +184,14 @@ class _Replay:
         )
         report.rows_added, report.rows_removed = self._found.rows_added, self._found.rows_removed
         report.samples = self._found.samples[:10]
-        report.bronze_restored = sum(path.startswith("bronze") for path in self._store.created)
+        report.restored = len(self._store.created)
         report.notes = self.choice.notes
 
     def _compare(self, outcomes: Sequence[Outcome]) -> Comparison:
         doubtful = [o.state for o in outcomes if not o.is_same]
         self._table.refresh()
+        self._catch_up(Head.of(self._table.properties))
+        self.choice.check_unchanged(doubtful)
         held = self._held.find(self._table, doubtful)
         check_complete(held, doubtful)
         return compare(
@@ -204,10 +204,9 @@ class _Replay:
 
     def _plan(self, head: Head) -> Change | None:
         """Against the state of the table that the commit is made on."""
-        if head.number > self.choice.number:
-            self.choice.update(self._reader.entries(after=self.choice.number))
-            if self.choice.has_more():
-                raise _Grew
+        self._catch_up(head)
+        if self.choice.has_more():
+            raise _Grew
         changed = [o for o in self._outcomes if o.state.record.slice_id in self._found.changed]
         if not changed:
             return None
@@ -235,9 +234,14 @@ class _Replay:
         self._store.publish(self._lake.store.relative(file.uri) for file in add)
         return Change(entry, [*add, *(file for _, file, _ in kept)], [f.address for f in held])
 
+    def _catch_up(self, head: Head) -> None:
+        """Take in what others committed up to a state of the table."""
+        if head.number > self.choice.number:
+            self.choice.update(self._reader.entries(after=self.choice.number))
+
     def _rewrite(self, held: HeldFile) -> tuple[ObjectRef, StagedFile, str]:
         """Write the rows of a file that belong to other slices into a file of their own."""
-        rows = survivors(self._lake.store, held)
+        rows = as_schema(survivors(self._lake.store, held), self._table.arrow_schema)
         key = SilverKey.parse(held.path)
         files = build_files(
             rows,

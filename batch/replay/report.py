@@ -24,7 +24,7 @@ class DayRows:
 class ReplayReport:
     """`rows_added` and `rows_removed` are rows that differ; equal rows count in neither.
 
-    `bronze_restored`: Bronze objects that were missing and are there again (from the stream).
+    `restored`: objects that were missing and are there again (in a dry run: would be).
     """
 
     feed: str
@@ -41,7 +41,7 @@ class ReplayReport:
     rows_removed: int = 0
     duplicates: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
-    bronze_restored: int = 0
+    restored: int = 0
     days: list[DayRows] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -47,8 +47,15 @@ class ReplayStore(Store):
         return is_new
 
     def put(self, path: str, data: bytes) -> None:
-        """Write an object, put it aside, or know that it is there."""
+        """Write an object, put it aside, or see that it is there; one that is gone although it is
+        needed is restored.
+        """
         if path in self._present:
+            if not self.exists(path):
+                with self._lock:
+                    self.created.add(path)
+                if not self._is_dry:
+                    super().put(path, data)
             return
         if not self._is_dry and path not in self._recorded:
             super().put(path, data)

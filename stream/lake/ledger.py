@@ -62,6 +62,7 @@ class Ledger:
         self._clock = clock
         self._fetched: dict[str, bytes] = {}
         self._closed = ClosedShards(feed, store)
+        self._known = Head.of(table.properties).number
         self.conflicts = 0
 
     def head(self) -> Head:
@@ -76,7 +77,8 @@ class Ledger:
     def positions(self, stream: str) -> dict[str, ShardPosition]:
         """Committed position of each shard of one life of a stream, fresh from the catalog."""
         prefix = f"{stream}/"
-        found = {**self._closed.read(stream), **self.head().positions}
+        head = self.head()  # first: a shard that is closed in between is then in both
+        found = {**self._closed.read(stream), **head.positions}
         return {s.removeprefix(prefix): p for s, p in found.items() if s.startswith(prefix)}
 
     def entries(self, after: int = 0) -> list[Entry]:
@@ -108,21 +110,29 @@ class Ledger:
         slices: Sequence[tuple[SliceRecord, Sequence[StagedFile]]],
         gaps: Sequence[GapRecord] = (),
         parents_of: Callable[[ShardRef], tuple[str, ...]] = lambda _: (),
+        check_others: Callable[[Sequence[Entry]], None] = lambda _: None,
     ) -> Entry | None:
         """Apply slices, in order per shard; None if all of them were committed before.
 
         Args: parents_of: the parents of a shard, recorded with its first slice: a replay needs
-        them when the stream has forgotten both.
+        them when the stream has forgotten both. check_others: called before the commit with what
+        others committed since this ledger was opened or last committed; it may raise.
 
         Raises: LedgerGapError (a slice is ahead of its shard's position), CommitConflictError
         (another writer cut the shard differently, or won too often), CommitUnknownError.
         """
 
         def plan(head: Head) -> Change | None:
+            if head.number > self._known:
+                others = [entry for _, entry in self._walk_paths(head, self._known + 1)]
+                check_others(others[::-1])
             known = self._with_closed(head, [record for record, _ in slices])
             keep, positions = new_slices([record for record, _ in slices], known)
             if not keep and not gaps:
                 return None
+            positions = {
+                s: p for s, p in positions.items() if s in head.positions or p != known.get(s)
+            }
             wanted = {id(record) for record in keep}
             files = [f for record, staged in slices if id(record) in wanted for f in staged]
             entry = replace(
@@ -196,6 +206,7 @@ class Ledger:
             if planned is None:
                 return None
             if self._try(planned):
+                self._known = planned.entry.number
                 return planned.entry
             self.conflicts += 1
             self._clock.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 6)))

@@ -85,6 +85,7 @@ class Continuity:
 
     def _check_slice(self, record: SliceRecord, number: int) -> None:
         shard = str(record.shard)
+        self._check_position(shard)
         if record.slice_id in self._seen:
             self._proof.differ(
                 "slice_doubled",
@@ -102,6 +103,18 @@ class Continuity:
             self._name_misfit(record, shard, self._wanted[shard])
         self._wanted[shard] = record.prev
         self._newer[shard] = record.slice_id
+
+    def _check_position(self, shard: str) -> None:
+        if shard in self._head.positions or shard in self._newer:
+            return
+        self._proof.differ(
+            "position_missing",
+            shard,
+            "a committed position, in the table property or closed/",
+            "none",
+            "A late writer could land the shard again: restore its object under closed/ from the "
+            "bucket's versions.",
+        )
 
     def _name_misfit(self, record: SliceRecord, shard: str, wanted: str | None) -> None:
         newer = self._newer.get(shard)

@@ -74,7 +74,14 @@ def check_bronze(store: Store, parts: ExtractParts, record: SliceRecord) -> Foun
     if found.data is None:
         return found
     if is_extract_part(record.bronze.path):
-        table = pa.Table.from_batches([read_recorded(record, found.data, parts)])
+        try:
+            table = pa.Table.from_batches([read_recorded(record, found.data, parts)])
+        except FatalError as error:
+            found.differences.append(
+                Difference("manifest", record.slice_id, "a readable extract", str(error), RESTORE)
+            )
+            found.data = None
+            return found
     else:
         numbers = ["sequence_number", "ts_arrival_ns"]
         table = pq.read_table(io.BytesIO(found.data), columns=numbers)

@@ -109,8 +109,8 @@ def prove_lake(
     """`prove` for a lake and a contract at hand."""
     table, ledger = lake.ledger(contract.feed)
     proof = Proof(contract.feed, from_ms, to_ms, is_deep=deep)
-    closed, head = ledger.closed_positions(), ledger.head()
-    head = replace(head, positions={**closed, **head.positions})
+    head = ledger.head()  # first: a shard that is closed in between is then in both
+    head = replace(head, positions={**ledger.closed_positions(), **head.positions})
     run = _Run(
         lake,
         contract,

@@ -102,16 +102,20 @@ def read_manifest(store: Store, source: str, run_id: str) -> Manifest | None:
 
 
 def find_manifest(store: Store, run_id: str) -> Manifest:
-    """The manifest of a run of any source.
+    """The manifest of a run, named by its id or, where sources share one, by source/id.
 
-    Raises: ConfigError naming the newest runs that exist when there is none.
+    Raises: ConfigError naming the newest runs that exist when there is none, or several.
     """
-    found = {key.run_id: key for key in list_runs(store)}
-    if run_id in found:
-        manifest = read_manifest(store, found[run_id].source, run_id)
+    runs = list(list_runs(store))
+    found = [key for key in runs if run_id in (key.run_id, f"{key.source}/{key.run_id}")]
+    if len(found) > 1:
+        names = ", ".join(f"{key.source}/{key.run_id}" for key in found)
+        raise ConfigError(f"extract {run_id!r} is of several sources: name one of {names}")
+    for key in found:
+        manifest = read_manifest(store, key.source, key.run_id)
         if manifest is not None:
             return manifest
-    known = ", ".join(sorted(found)[-5:]) or "none yet"
+    known = ", ".join(sorted(key.run_id for key in runs)[-5:]) or "none yet"
     raise ConfigError(
         f"no extract {run_id!r}: an extract without a manifest never finished and does not "
         f"count. Runs that exist: {known}."

@@ -151,9 +151,8 @@ def open_small_lake(home: Path, contract: Contract | None = None) -> SmallLake:
     keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
     dedup = Dedup(contract, keys)
     road = Road(contract, lake.store, table.arrow_schema, dedup, upload_threads=2)
-    return SmallLake(
-        settings, lake, contract, table, ledger, clock, road, RoadCommitter(ledger, bars), bars
-    )
+    committer = RoadCommitter(ledger, bars, horizon_minutes=contract.dedup_minutes)
+    return SmallLake(settings, lake, contract, table, ledger, clock, road, committer, bars)
 
 
 @pytest.fixture(name="trade")

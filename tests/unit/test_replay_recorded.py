@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pyarrow.compute as pc
 import pytest
 
 from batch.replay.recorded import replay_recorded
 from batch.replay.reprocess import BronzeSource
-from stream.errors import ConfigError, FatalError
+from stream.errors import ConfigError, FatalError, ReplayedMeanwhileError
 from stream.feeds.contract import Rule
 from stream.prove import prove_lake
 from stream.query import run_query
@@ -37,6 +38,11 @@ def with_rule(contract: Any, reason: str, is_bad: Any) -> Any:
 
 def rows(lake: Any, sql: str = "SELECT * FROM trades ORDER BY ALL") -> list[Any]:
     return run_query(lake.settings, sql).to_pylist()
+
+
+def trade(number: int, at_ns: int) -> bytes:
+    message = {"venue": "sim", "symbol": "ACME", "trade_id": str(number), "price": 1, "size": 1}
+    return orjson.dumps({**message, "ts_event_ns": at_ns})
 
 
 def refuses_even(contract: Any) -> Any:
@@ -95,13 +101,33 @@ def test_replay_that_leaves_no_trade_empties_the_bar(small_lake: Any) -> None:
     assert rows(small_lake, "SELECT trades FROM bars_1m_current") == [{"trades": 0}]
 
 
-def test_live_commits_go_on_after_a_replay(small_lake: Any) -> None:
+def test_dataflow_beside_a_replay_of_its_last_half_hour_starts_over(
+    small_lake: Any, open_lake: Any, tmp_path: Any
+) -> None:
+    """Its memory of keys holds rows that are gone: it commits nothing, a restart goes on."""
     for _ in range(2):
         small_lake.land_trades(20)
     replay(small_lake, refuses_even(small_lake.contract))
-    small_lake.land_trades(20)
+    item = small_lake.slice([trade(9_000_000 + n, at_ns=T0_MS * 1_000_000) for n in range(20)])
+    with pytest.raises(ReplayedMeanwhileError, match="a restart decides them anew"):
+        small_lake.land(item)
+    assert len(rows(small_lake)) == 20
+    again = open_lake(tmp_path)
+    again.land(item)
     assert len(rows(small_lake)) == 40
     assert rows(small_lake, "SELECT sum(trades)::INT AS n FROM bars_1m_current") == [{"n": 40}]
+    assert prove_lake(small_lake.lake, small_lake.contract).is_equal
+
+
+def test_dataflow_beside_a_replay_of_older_slices_goes_on(small_lake: Any) -> None:
+    small_lake.land_trades(20)
+    small_lake.arrival_ns += 3_600 * 10**9
+    small_lake.land_trades(20)
+    report = replay(small_lake, refuses_even(small_lake.contract), span=(T0_MS, T0_MS + 10_000))
+    assert (report.slices, report.changed_slices) == (1, 1)
+    small_lake.land_trades(20)
+    assert len(rows(small_lake)) == 50
+    assert rows(small_lake, "SELECT sum(trades)::INT AS n FROM bars_1m_current") == [{"n": 50}]
     assert prove_lake(small_lake.lake, small_lake.contract).is_equal
 
 

@@ -81,7 +81,7 @@ def streamed(small_lake: Any, trade: Any) -> Any:
 def test_replay_from_the_stream_finds_the_same_bytes(streamed: Any) -> None:
     streamed.land(5)
     report = streamed.replay()
-    assert (report.slices, report.changed_slices, report.bronze_restored) == (5, 0, 0)
+    assert (report.slices, report.changed_slices, report.restored) == (5, 0, 0)
 
 
 def test_missing_bronze_object_is_written_again_with_the_same_bytes(streamed: Any) -> None:
@@ -91,9 +91,9 @@ def test_missing_bronze_object_is_written_again_with_the_same_bytes(streamed: An
     path.unlink()
     assert not prove_lake(streamed.base.lake, streamed.base.contract).is_equal
     dry = streamed.replay(apply=False)
-    assert dry.bronze_restored == 1
+    assert dry.restored == 1
     assert not path.exists()
-    assert streamed.replay().bronze_restored == 1
+    assert streamed.replay().restored == 1
     assert path.read_bytes() == data
     assert prove_lake(streamed.base.lake, streamed.base.contract).is_equal
 
