@@ -180,8 +180,8 @@ class BarKeeper:
         """
         paths = [item.path for entry in entries for silver in _silver_of(entry) for item in silver]
         added = self._aggregate([self._store.uri(path) for path in paths])
-        replays = [entry.event_ns for entry in entries if entry.kind == "replay"]
-        return merge_totals([added, *(self._known_bars(*span) for span in replays)], self._sql)
+        spans = {span for entry in entries for span in entry.event_spans}
+        return merge_totals([added, *(self._known_bars(*s) for s in sorted(spans))], self._sql)
 
     def _known_bars(self, first_ns: int, last_ns: int) -> pa.Table:
         """The bars that this table holds between two event times."""

@@ -92,6 +92,10 @@ class Dedup:
         kept = rows if keep.all() else rows.filter(pa.array(keep))
         return Distinct(kept, is_late[keep], int(len(keep) - keep.sum()))
 
+    def remember(self, shard: ShardRef, hashes: Hashes, times: Times) -> None:
+        """Take in keys that were decided elsewhere; the shard's window must be there."""
+        self._shards[shard].add_new(hashes, times)
+
     @property
     def windows(self) -> Mapping[ShardRef, KeyWindow]:
         """What is remembered, by shard."""

@@ -74,6 +74,10 @@ class RangeDedup:
         kept = rows if keep.all() else rows.filter(pa.array(keep))
         return Distinct(kept, np.ones(kept.num_rows, bool), int(len(keep) - keep.sum()))
 
+    def remember(self, hashes: Hashes, times: Times) -> None:
+        """Take in keys that were decided elsewhere."""
+        self._window.add_new(hashes, times)
+
     def forget(self, shard: ShardRef) -> None:
         """A run ended; the next one may repeat its items."""
 

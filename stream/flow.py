@@ -23,7 +23,7 @@ from stream.bar_keeper import BarKeeper
 from stream.bars import slice_totals
 from stream.bronze import write_bronze
 from stream.decode import decode_records
-from stream.dedup import RowFilter, horizon_ns
+from stream.dedup import RowFilter
 from stream.errors import ReplayedMeanwhileError
 from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
@@ -170,11 +170,12 @@ class RoadCommitter:
         *,
         on_commit: Callable[[Tally], None] = lambda _: None,
         parents_of: Callable[[ShardRef], tuple[str, ...]] = lambda _: (),
-        horizon_minutes: int | None = None,
+        horizon: int | None = None,
     ) -> None:
-        """`horizon_minutes`: how far back the dedup looks; None: without bound."""
+        """`horizon`: how far back the dedup looks, ns (`dedup.horizon_ns`); None: without bound."""
         self._parents_of = parents_of
-        self._horizon_minutes = horizon_minutes
+        self._horizon = horizon
+        self._replayed_ns: int | None = None
         self._ledger = ledger
         self._bars = bars
         self._take_gaps = take_gaps
@@ -214,13 +215,13 @@ class RoadCommitter:
         Raises: ReplayedMeanwhileError when that may concern these slices: a restart reads the
         rows as they are now. A replay of older slices than the horizon does not.
         """
-        arrivals = [r.record.arrival_ns[0] for r in results if r.record.rows]
         replayed = [s.arrival_ns[1] for e in others if e.kind == "replay" for s in e.slices]
-        if not arrivals or not replayed:
+        if replayed:  # for the commits to come, too: another shard may lag behind
+            self._replayed_ns = max(self._replayed_ns or 0, *replayed)
+        arrivals = [r.record.arrival_ns[0] for r in results if r.record.rows]
+        if self._replayed_ns is None or not arrivals:
             return
-        if self._horizon_minutes is None or max(replayed) >= min(arrivals) - horizon_ns(
-            self._horizon_minutes
-        ):
+        if self._horizon is None or self._replayed_ns >= min(arrivals) - self._horizon:
             raise ReplayedMeanwhileError(
                 f"feed {self._ledger.feed}: a replay changed rows within the dedup horizon of the "
                 "slices at hand. Nothing of them was committed; a restart decides them anew."

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
-from stream.dedup import Dedup
+from stream.dedup import Dedup, horizon_ns
 from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
 from stream.feeds import load_feed
 from stream.flow import Road, RoadCommitter, Tally
@@ -66,7 +66,7 @@ def run_feed(
         lambda: _gaps(lanes),
         on_commit=on_commit,
         parents_of=lanes.parents_of,
-        horizon_minutes=contract.dedup_minutes,
+        horizon=horizon_ns(contract.dedup_minutes, contract.future_tolerance_ms),
     )
     epoch = Epoch(stop, settings.epoch_max_bytes, clock)
     flow = build_dataflow(

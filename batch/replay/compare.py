@@ -19,22 +19,27 @@ import pyarrow.parquet as pq
 
 from batch.maintain.receipt import as_schema
 from batch.replay.reprocess import Outcome
+from stream.dedup import Times
 from stream.errors import FatalError
 from stream.keyhash import Hashes, hash_rows
 from stream.lake.store import Store
 from stream.quarantine import read_rejects
+from stream.sources.extract_lanes import STREAM_PREFIX
 
 SAMPLES = 5
 
 
 @dataclass(slots=True)
 class Comparison:
-    """Which slices differ and how. `changed`: slice ids; rows count only if they differ."""
+    """Which slices differ and how. `changed`: slice ids; rows count only if they differ.
+    `changed_keys`: key hashes of rows, late ones aside, that are there now or no longer.
+    """
 
     changed: set[str] = field(default_factory=set)
     rows_added: int = 0
     rows_removed: int = 0
     samples: list[dict[str, Any]] = field(default_factory=list)
+    changed_keys: Hashes = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def merge(self, other: Comparison) -> None:
         """Take in another round's."""
@@ -42,14 +47,17 @@ class Comparison:
         self.rows_added += other.rows_added
         self.rows_removed += other.rows_removed
         self.samples += other.samples
+        self.changed_keys = np.union1d(self.changed_keys, other.changed_keys)
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The table whose rows are compared: its schema, and its columns with a dictionary."""
+    """The table whose rows are compared: its schema, its columns with a dictionary, its key."""
 
     schema: pa.Schema
     dictionary: Sequence[str]
+    key: Sequence[str]
+    event_time: str
 
     def rows(self, data: bytes) -> pa.Table:
         """Rows of a data file, in the table's columns."""
@@ -78,7 +86,10 @@ def compare(
     old = _hashes(lake, held, doubtful, table)
     new = _hashes(store, new_paths, doubtful, table)
     for name, outcome in doubtful.items():
-        added, removed = _minus(new.get(name), old.get(name)), _minus(old.get(name), new.get(name))
+        was, now = old.get(name, NOTHING), new.get(name, NOTHING)
+        added, removed = _minus(now.rows, was.rows), _minus(was.rows, now.rows)
+        changed_keys = np.setxor1d(was.keys, now.keys)
+        found.changed_keys = np.union1d(found.changed_keys, changed_keys)
         found.rows_added += len(added)
         found.rows_removed += len(removed)
         if len(added) or len(removed) or not _is_same_record(store, outcome):
@@ -92,20 +103,50 @@ def compare(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class SliceHashes:
+    """A slice's rows as hashes; keys and event times are those that a dedup remembers."""
+
+    rows: Hashes
+    keys: Hashes
+    times: Times
+
+
+NOTHING = SliceHashes(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
+
+
+def slice_keys(
+    store: Store, paths: Sequence[str], wanted: Collection[str], table: Compared
+) -> dict[str, tuple[Hashes, Times]]:
+    """Keys and event times that Silver holds of slices, late rows aside."""
+    found = _hashes(store, paths, wanted, table)
+    return {name: (hashes.keys, hashes.times) for name, hashes in found.items()}
+
+
 def _hashes(
     store: Store, paths: Sequence[str], wanted: Collection[str], table: Compared
-) -> dict[str, Hashes]:
-    """Row hashes of each wanted slice."""
-    found: dict[str, list[Hashes]] = {}
+) -> dict[str, SliceHashes]:
+    """Hashes of each wanted slice."""
+    found: dict[str, SliceHashes] = {}
     for rows in _read(store, paths, wanted, table):
         ids = rows["slice_id"].combine_chunks().cast(pa.string()).dictionary_encode()
         codes, names = ids.indices.to_numpy(), ids.dictionary.to_pylist()
         order = np.argsort(codes, kind="stable")
-        hashes = hash_rows(rows, table.schema.names)[order]
         ends = np.searchsorted(codes[order], np.arange(1, len(names)))
-        for name, part in zip(names, np.split(hashes, ends), strict=True):
-            found.setdefault(name, []).append(part)
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        is_late = rows["is_late"].combine_chunks().to_numpy(zero_copy_only=False).astype(bool)
+        times = rows[table.event_time].combine_chunks().to_numpy()
+        columns = (hash_rows(rows, table.schema.names), hash_rows(rows, table.key), times, is_late)
+        parts = zip(*(np.split(column[order], ends) for column in columns), strict=True)
+        for name, (row, key, time, is_old) in zip(names, parts, strict=True):
+            more = found.get(name, NOTHING)
+            # A stream's dedup does not remember late rows, an extract's remembers all of its own.
+            late = is_old & (not name.startswith(STREAM_PREFIX))
+            found[name] = SliceHashes(
+                np.concatenate([more.rows, row]),
+                np.concatenate([more.keys, key[~late]]),
+                np.concatenate([more.times, time[~late]]),
+            )
+    return found
 
 
 def _read(
@@ -126,12 +167,8 @@ def _read(
             yield rows
 
 
-def _minus(many: Hashes | None, others: Hashes | None) -> Hashes:
+def _minus(many: Hashes, others: Hashes) -> Hashes:
     """What is left of a multiset of hashes after taking out another."""
-    if many is None:
-        return np.zeros(0, np.uint64)
-    if others is None:
-        return many
     values, counts = np.unique(many, return_counts=True)
     known, taken = np.unique(others, return_counts=True)
     at = np.minimum(np.searchsorted(known, values), max(len(known) - 1, 0))

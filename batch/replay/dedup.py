@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from stream.dedup import Dedup, Distinct, Times
 from stream.dedup_range import RangeDedup
 from stream.feeds.contract import Contract
-from stream.keyhash import Hashes
+from stream.keyhash import Hashes, hash_rows
 from stream.lake.catalog import LakeTable
 from stream.lake.entries import Entry
 from stream.lake.history import SliceState
@@ -26,6 +26,9 @@ from stream.lake.store import Store
 from stream.silver import SilverKeys
 from stream.slices import ShardRef, slice_id
 from stream.sources.extract_lanes import STREAM_PREFIX
+
+KeysAtTimes = tuple[Hashes, Times]
+"""Key hashes and event times of rows."""
 
 
 class ReplayDedup:
@@ -45,6 +48,10 @@ class ReplayDedup:
         self._ids = list(history)
         self._order = {name: number for number, name in enumerate(self._ids)}
         self._replayed: set[str] = set()
+        self._kept: Mapping[str, KeysAtTimes] = {}
+        self._tail: frozenset[str] = frozenset()
+        self._changed_keys: Hashes = np.zeros(0, np.uint64)
+        self.involved: set[str] = set()
         self._current = 0
         self._own_extract: str | None = None
         self._value_set = pa.array(self._ids, pa.string())
@@ -60,9 +67,26 @@ class ReplayDedup:
         self._live = Dedup(contract, self)
         self._extracts: dict[ShardRef, RangeDedup] = {}
 
-    def extend(self, replayed: Iterable[str], history: Mapping[str, SliceState]) -> None:
-        """More slices will be replayed; slices may have been committed since."""
-        self._replayed.update(replayed)
+    def extend(
+        self,
+        replayed: Iterable[str],
+        history: Mapping[str, SliceState],
+        *,
+        kept: Mapping[str, KeysAtTimes],
+        changed_keys: Hashes | None = None,
+    ) -> None:
+        """More slices will be replayed; slices may have been committed since.
+
+        Args: kept: keys in Silver of slices whose rows stay there whatever comes out.
+        changed_keys: these slices follow the range: one that holds none of these keys is left as
+        it is, and its kept keys count; the others become `involved`.
+        """
+        self._kept = kept
+        self._tail = frozenset() if changed_keys is None else frozenset(replayed)
+        if changed_keys is None:
+            self._replayed.update(set(replayed) - kept.keys())
+        else:
+            self._changed_keys = changed_keys
         new = [name for name in history if name not in self._order]
         self._order.update({name: len(self._ids) + n for n, name in enumerate(new)})
         self._ids += new
@@ -72,13 +96,30 @@ class ReplayDedup:
         self, shard: ShardRef, first: str | None, newest_arrival_ns: int, rows: pa.Table
     ) -> Distinct:
         """See `dedup.RowFilter`."""
-        self._current = self._order[slice_id(shard, first)]
+        name = slice_id(shard, first)
+        self._current = self._order[name]
         is_extract = shard.stream.startswith(STREAM_PREFIX)
         self._own_extract = f"{shard}/" if is_extract else None
+        is_left = name in self._tail and not self._is_involved(name, rows)
+        wanted = rows.slice(0, 0) if is_left else rows  # what comes out is not looked at
         if is_extract:
             dedup = self._extracts.setdefault(shard, RangeDedup(self._contract, self._keys))
-            return dedup.drop_duplicates(shard, first, newest_arrival_ns, rows)
-        return self._live.drop_duplicates(shard, first, newest_arrival_ns, rows)
+            found = dedup.drop_duplicates(shard, first, newest_arrival_ns, wanted)
+        else:
+            found = self._live.drop_duplicates(shard, first, newest_arrival_ns, wanted)
+        if name in self._kept and name not in self.involved:
+            if is_extract:
+                dedup.remember(*self._kept[name])
+            else:
+                self._live.remember(shard, *self._kept[name])
+        return found
+
+    def _is_involved(self, name: str, rows: pa.Table) -> bool:
+        """Whether a slice after the range holds a key that the replay added or took away."""
+        if np.isin(hash_rows(rows, self._contract.key), self._changed_keys).any():
+            self.involved.add(name)
+            self._replayed.add(name)
+        return name in self.involved
 
     def forget(self, shard: ShardRef) -> None:
         """Nothing: children may ask for their parents' keys until the replay ends."""

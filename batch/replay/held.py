@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +20,7 @@ from stream.lake.catalog import LakeTable
 from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
 from stream.lake.store import Store
+from stream.silver import EPOCH
 
 DAY_US = 86_400_000_000
 
@@ -42,11 +44,12 @@ class HeldFiles:
             item.path: slice_id for slice_id, state in history.items() for item in state.silver
         }
         self._counts: dict[str, dict[str, int]] = {}
+        self._listed: dict[tuple[int | None, date], list[str]] = {}
 
     def find(self, table: LakeTable, wanted: Collection[SliceState]) -> list[HeldFile]:
         """Files with rows of `wanted`, as the table handle sees them."""
         names = {state.record.slice_id for state in wanted}
-        paths = [self._store.relative(address) for address in _addresses(table, wanted)]
+        paths = [self._store.relative(address) for address in self._addresses(table, wanted)]
         found = []
         for path in paths:
             owner = self._owner.get(path)
@@ -59,6 +62,15 @@ class HeldFiles:
             if mine:
                 found.append(HeldFile(self._store.uri(path), path, mine, others))
         return found
+
+    def _addresses(self, table: LakeTable, wanted: Collection[SliceState]) -> Iterator[str]:
+        """Files of the days that the slices' own files lay in; a snapshot is planned once a day."""
+        for day in sorted({SilverKey.parse(i.path).day for state in wanted for i in state.silver}):
+            key = (table.snapshot_id, day)
+            if key not in self._listed:
+                first_us = (day.toordinal() - EPOCH.toordinal()) * DAY_US
+                self._listed[key] = table.data_files_between(first_us, first_us + DAY_US - 1)
+            yield from self._listed[key]
 
     def _rows(self, path: str) -> int:
         return sum(self._read_counts(path).values())
@@ -108,11 +120,3 @@ def read_rows(store: Store, path: str, columns: list[str] | None) -> pa.Table:
             "bucket's versions; `headrace prove` lists all that is missing."
         )
     return pq.read_table(io.BytesIO(data), columns=columns)
-
-
-def _addresses(table: LakeTable, wanted: Collection[SliceState]) -> Iterator[str]:
-    """Files of the days that the slices' own files lay in."""
-    days = {SilverKey.parse(item.path).day for state in wanted for item in state.silver}
-    for day in sorted(days):
-        first_us = (day.toordinal() - 719_163) * DAY_US  # ordinal of 1970-01-01
-        yield from table.data_files_between(first_us, first_us + DAY_US - 1)

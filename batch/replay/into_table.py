@@ -63,7 +63,7 @@ def replay_into(
     report.records = sum(state.record.rows for state in new)
     if apply and new:
         dedup = ReplayDedup(contract, live, lake.store, choice.history, choice.parents)
-        dedup.extend([state.record.slice_id for state in chosen], choice.history)
+        dedup.extend([s.record.slice_id for s in chosen], choice.history, kept={})
         landed = _land(
             settings,
             lake,

@@ -13,16 +13,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import date
+from functools import partial
+
+import numpy as np
 
 from batch.maintain.receipt import as_schema, digest_rows
 from batch.replay.choose import Choice
-from batch.replay.compare import Compared, Comparison, compare
+from batch.replay.compare import Compared, Comparison, compare, slice_keys
 from batch.replay.dedup import ReplayDedup
 from batch.replay.held import HeldFile, HeldFiles, check_complete, survivors
 from batch.replay.report import ReplayReport
 from batch.replay.reprocess import Outcome, Progress, ReplaySource, Reprocess
 from batch.replay.stores import ReplayStore
 from stream.bar_keeper import open_bars
+from stream.bars import MINUTE_NS
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import CommitConflictError
 from stream.feeds.contract import Contract
@@ -34,9 +39,10 @@ from stream.lake.layout import SilverKey
 from stream.lake.ledger import Change, Ledger
 from stream.lake.store import Store, open_store
 from stream.settings import Settings
-from stream.silver import build_files, slice_dictionary
+from stream.silver import DAY_NS, EPOCH, build_files, slice_dictionary
 
 ROUNDS = 20
+NO_KEYS = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
 BATCH_SLICES = 256
 """So many slices are compared at a time: a day of them would hold gigabytes of footers."""
 
@@ -115,12 +121,19 @@ class _Replay:
             recorded={item.path for state in history.values() for item in state.silver},
             is_dry=is_dry,
         )
-        dedup = ReplayDedup(contract, reader, lake.store, history, self.choice.parents)
+        self._dedup = ReplayDedup(contract, reader, lake.store, history, self.choice.parents)
+        self._is_tail = False
+        self._compared = Compared(
+            self._table.arrow_schema,
+            slice_dictionary(contract),
+            contract.key,
+            contract.event_time,
+        )
         self._reprocess = Reprocess(
             contract,
             self._store,
             self._table.arrow_schema,
-            dedup,
+            self._dedup,
             source,
             max_bytes=settings.epoch_max_bytes,
             upload_threads=settings.upload_threads,
@@ -135,20 +148,40 @@ class _Replay:
         self._reprocess.close()
 
     def settle(self, progress: Progress) -> None:
-        """Reprocess what was chosen, and what follows a change within the dedup horizon."""
+        """Reprocess what was chosen; then, of the slices that follow a change within the dedup
+        horizon, those that hold a key which the replay added or took away.
+        """
+        self._table.refresh()  # once: what happens meanwhile is found before the commit
+        self._catch_up(Head.of(self._table.properties))
         while chosen := self.choice.take():
+            is_tail, self._is_tail = self._is_tail, True
             changed: set[str] = set()
             for at in range(0, len(chosen), BATCH_SLICES):
-                changed |= self._settle_batch(chosen, at, progress)
-            self.choice.extend_after(changed)
+                batch = chosen[at : at + BATCH_SLICES]
+                self._prepare(batch, is_tail=is_tail)
+                outcomes = self._reprocess.run(batch, partial(_shift, progress, at, len(chosen)))
+                if is_tail:
+                    names = self._dedup.involved
+                    outcomes = [o for o in outcomes if o.state.record.slice_id in names]
+                changed |= self._take_in(outcomes)
+            if len(self._found.changed_keys):
+                self.choice.extend_after(changed)
 
-    def _settle_batch(self, chosen: Sequence[SliceState], at: int, progress: Progress) -> set[str]:
-        """Reprocess and compare some slices; the unchanged ones keep no file, here or aside."""
-        outcomes = self._reprocess.run(
-            chosen[at : at + BATCH_SLICES],
+    def _prepare(self, batch: Sequence[SliceState], *, is_tail: bool) -> None:
+        """Tell the dedup of slices, and of the keys of those whose rows stay in Silver."""
+        staying = batch if is_tail else [state for state in batch if state.dropped]
+        held = self._held.find(self._table, staying)
+        names = {state.record.slice_id for state in staying}
+        keys = slice_keys(self._lake.store, [f.path for f in held], names, self._compared)
+        self._dedup.extend(
+            [state.record.slice_id for state in batch],
             self.choice.history,
-            lambda done, _: progress(at + done, len(chosen)),
+            kept={name: keys.get(name, NO_KEYS) for name in names},
+            changed_keys=self._found.changed_keys if is_tail else None,
         )
+
+    def _take_in(self, outcomes: Sequence[Outcome]) -> set[str]:
+        """Compare; what is unchanged leaves no file in memory or aside."""
         found = self._compare(outcomes)
         self._found.merge(found)
         for outcome in outcomes:
@@ -189,8 +222,6 @@ class _Replay:
 
     def _compare(self, outcomes: Sequence[Outcome]) -> Comparison:
         doubtful = [o.state for o in outcomes if not o.is_same]
-        self._table.refresh()
-        self._catch_up(Head.of(self._table.properties))
         self.choice.check_unchanged(doubtful)
         held = self._held.find(self._table, doubtful)
         check_complete(held, doubtful)
@@ -199,7 +230,7 @@ class _Replay:
             [file.path for file in held],
             lake=self._lake.store,
             store=self._store,
-            table=Compared(self._table.arrow_schema, slice_dictionary(self._contract)),
+            table=self._compared,
         )
 
     def _plan(self, head: Head) -> Change | None:
@@ -227,7 +258,7 @@ class _Replay:
             self.ledger.entry(head, "replay"),
             slices=tuple(o.result.record for o in changed),
             rewrites=(rewrite,) if held else (),
-            event_ns=_event_span(changed),
+            event_spans=_event_spans(changed),
         )
         present = {address for address, _ in self._table.data_files()}
         add = [file for address, file in new.items() if address not in present]
@@ -256,14 +287,32 @@ class _Replay:
         return reference, staged, digest_rows(rows, self._table.arrow_schema)
 
 
-def _event_span(changed: Sequence[Outcome]) -> tuple[int, int]:
-    """Event times that old and new rows span; redriven rows lie in the days of their files."""
-    spans = [o.state.record.event_ns for o in changed] + [o.result.record.event_ns for o in changed]
-    lows, highs = [s[0] for s in spans if s != (0, 0)], [s[1] for s in spans if s != (0, 0)]
+def _shift(progress: Progress, begun: int, total: int, done: int, _: int) -> None:
+    """A batch's progress as that of the whole."""
+    progress(begun + done, total)
+
+
+def _event_spans(changed: Sequence[Outcome]) -> tuple[tuple[int, int], ...]:
+    """Event times of old and new rows, a span a day and slice, merged where they touch: a late
+    row must not make one span of all the days between.
+    """
+    spans = []
     for outcome in changed:
-        for landed in outcome.state.redriven:
-            for item in landed.silver:
-                start = (SilverKey.parse(item.path).day.toordinal() - 719_163) * 86_400_000_000_000
-                lows.append(start)
-                highs.append(start + 86_400_000_000_000 - 1)
-    return (min(lows), max(highs)) if lows else (0, 0)
+        for record in (outcome.state.record, outcome.result.record):
+            low, high = record.event_ns
+            days = {SilverKey.parse(item.path).day for item in record.silver}
+            spans += [(max(low, first), min(high, last)) for first, last in map(_day_span, days)]
+        for item in (item for landed in outcome.state.redriven for item in landed.silver):
+            spans.append(_day_span(SilverKey.parse(item.path).day))
+    merged: list[tuple[int, int]] = []
+    for low, high in sorted(spans):
+        if merged and low <= merged[-1][1] + MINUTE_NS:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], high))
+        else:
+            merged.append((low, high))
+    return tuple(merged)
+
+
+def _day_span(day: date) -> tuple[int, int]:
+    start = (day.toordinal() - EPOCH.toordinal()) * DAY_NS
+    return start, start + DAY_NS - 1

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -129,7 +129,6 @@ class Reprocess:
         clock: Clock,
     ) -> None:
         self._feed = contract.feed
-        self._dedup = dedup
         self._source = source
         self._max_bytes = max_bytes
         self._clock = clock
@@ -147,14 +146,15 @@ class Reprocess:
     def run(
         self,
         states: Sequence[SliceState],
-        history: Mapping[str, SliceState],
         progress: Progress = lambda _done, _total: None,
     ) -> list[Outcome]:
-        """Process slices, in the order of their commits. Raises: what a step raised."""
+        """Process slices, in the order of their commits, that `dedup` was told of before.
+
+        Raises: what a step raised.
+        """
         if not states:
             return []
         self._states |= {state.record.slice_id: state for state in states}
-        self._dedup.extend([state.record.slice_id for state in states], history)
         collector = Collector(len(states), progress)
         epoch = Epoch(Stop(), self._max_bytes, self._clock)
         flow = build_dataflow(

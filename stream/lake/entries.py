@@ -115,7 +115,7 @@ class Entry:
     `slices` of a "replay" supersede the older records of the same slices, and what was redriven
     of them (`history`). `rewrites`: data files that left the table. `dropped`: rows per slice
     that retention removed. `parents`: of the shards whose first slice is in this entry.
-    `event_ns`: the event times that a replay's old and new rows span.
+    `event_spans`: the event times (ns, both ends included) of a replay's old and new rows.
     """
 
     feed: str
@@ -130,7 +130,7 @@ class Entry:
     rewrites: tuple[Rewrite, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    event_ns: tuple[int, int] = (0, 0)
+    event_spans: tuple[tuple[int, int], ...] = ()
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -155,7 +155,7 @@ class Entry:
             rewrites=tuple(_rewrite(item) for item in raw.get("rewrites", ())),
             dropped=raw.get("dropped", {}),
             parents={s: tuple(names) for s, names in raw.get("parents", {}).items()},
-            event_ns=tuple(raw.get("event_ns", (0, 0))),
+            event_spans=tuple((low, high) for low, high in raw.get("event_spans", ())),
         )
 
 

@@ -96,9 +96,11 @@ class Ledger:
 
     def start(self, positions: Mapping[str, ShardPosition]) -> None:
         """Pin where a first start begins, once: shards that have a position keep it."""
+        closed = self._closed.read()
 
         def plan(head: Head) -> Change | None:
-            new = {shard: p for shard, p in positions.items() if shard not in head.positions}
+            known = {**closed, **head.positions}
+            new = {shard: p for shard, p in positions.items() if shard not in known}
             if not new:
                 return None
             return Change(self.entry(head, "start", {**head.positions, **new}))
@@ -123,9 +125,8 @@ class Ledger:
         """
 
         def plan(head: Head) -> Change | None:
-            if head.number > self._known:
-                others = [entry for _, entry in self._walk_paths(head, self._known + 1)]
-                check_others(others[::-1])
+            others = [entry for _, entry in self._walk_paths(head, self._known + 1)]
+            check_others(others[::-1])
             known = self._with_closed(head, [record for record, _ in slices])
             keep, positions = new_slices([record for record, _ in slices], known)
             if not keep and not gaps:

@@ -44,13 +44,20 @@ class Found:
 def read_object(store: Store, reference: ObjectRef, kind: str, advice: str) -> Found:
     """Fetch an object and compare its hash; `data` is None where it cannot be trusted."""
     data = store.get(reference.path)
-    if data is None:
+    return judge_object(None if data is None else (data, sha256(data)), reference, kind, advice)
+
+
+def judge_object(
+    fetched: tuple[bytes, str] | None, reference: ObjectRef, kind: str, advice: str
+) -> Found:
+    """Compare an object's bytes and hash with what the ledger recorded."""
+    if fetched is None:
         missing = Difference(
             f"{kind}_missing", reference.path, f"an object of {reference.rows} rows", "none", advice
         )
         return Found(differences=[missing])
+    data, digest = fetched
     found = Found(size=len(data))
-    digest = sha256(data)
     if digest != reference.sha256:
         found.differences.append(
             Difference(
@@ -70,7 +77,10 @@ def check_bronze(store: Store, parts: ExtractParts, record: SliceRecord) -> Foun
     """A slice's Bronze object: there, unchanged, and the records that the ledger counted."""
     if record.bronze is None:
         return Found()
-    found = read_object(store, record.bronze, "bronze", REPLAY)
+    if is_extract_part(record.bronze.path):
+        found = judge_object(parts.fetch(record.bronze.path), record.bronze, "bronze", REPLAY)
+    else:
+        found = read_object(store, record.bronze, "bronze", REPLAY)
     if found.data is None:
         return found
     if is_extract_part(record.bronze.path):

@@ -9,7 +9,8 @@ Not here: what a replay changes (`batch.replay`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from itertools import groupby
 
 import pyarrow as pa
 
@@ -39,6 +40,19 @@ class ExtractParts:
         self._lock = threading.Lock()
         self._manifests: dict[str, Manifest] = {}
         self._records: dict[str, pa.RecordBatch] = {}
+        self._objects: dict[str, tuple[bytes, str]] = {}
+
+    def fetch(self, path: str) -> tuple[bytes, str] | None:
+        """A part's bytes and their hash, read once for the slices of a part; None if it is gone."""
+        with self._lock:
+            if path not in self._objects:
+                data = self._store.get(path)
+                if data is None:
+                    return None
+                while len(self._objects) >= KEPT_PARTS:
+                    del self._objects[next(iter(self._objects))]
+                self._objects[path] = (data, sha256(data))
+            return self._objects[path]
 
     def records(self, path: str, data: bytes) -> pa.RecordBatch:
         """All records of a part. Raises: FatalError when its manifest is gone or disagrees."""
@@ -85,7 +99,9 @@ class RecordedLanes:
         self._records = [record for record in records if record.rows]
         self._parts = ExtractParts(store)
         paths = [record.bronze.path for record in self._records if record.bronze]
-        self._objects: Iterator[bytes | None] = store.get_many(paths, threads)
+        runs = [path for path, _ in groupby(paths)]  # slices of one part follow one another
+        self._objects = zip(runs, store.get_many(runs, threads), strict=True)
+        self._object: tuple[str, bytes | None] = ("", None)
         self._done = 0
 
     def poll(self, lane: int) -> Slice | None:  # noqa: ARG002
@@ -93,7 +109,10 @@ class RecordedLanes:
         if self.is_finished(0):
             return None
         record = self._records[self._done]
-        data = checked(record, next(self._objects))
+        assert record.bronze is not None
+        if self._object[0] != record.bronze.path:
+            self._object = next(self._objects)
+        data = checked(record, self._object[1])
         self._done += 1
         return Slice(record.shard, record.prev, read_recorded(record, data, self._parts))
 

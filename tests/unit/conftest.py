@@ -13,7 +13,7 @@ import pytest
 from stream.bar_keeper import BarKeeper
 from stream.bars import BARS, DOCS, ORDER, TABLE
 from stream.clock import ManualClock
-from stream.dedup import Dedup
+from stream.dedup import Dedup, horizon_ns
 from stream.feeds import load_feed
 from stream.feeds.contract import Contract, RejectLimit
 from stream.flow import Road, RoadCommitter, SliceResult
@@ -151,7 +151,7 @@ def open_small_lake(home: Path, contract: Contract | None = None) -> SmallLake:
     keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
     dedup = Dedup(contract, keys)
     road = Road(contract, lake.store, table.arrow_schema, dedup, upload_threads=2)
-    committer = RoadCommitter(ledger, bars, horizon_minutes=contract.dedup_minutes)
+    committer = RoadCommitter(ledger, bars, horizon=horizon_ns(contract.dedup_minutes))
     return SmallLake(settings, lake, contract, table, ledger, clock, road, committer, bars)
 
 

@@ -80,10 +80,33 @@ def test_replay_of_a_range_leaves_other_slices_alone(small_lake: Any) -> None:
     items = [small_lake.land_trades(20) for _ in range(4)]
     at = items[1].arrival_ns[0] // 1_000_000
     report = replay(small_lake, refuses_even(small_lake.contract), span=(at, at + 1))
-    # The slices after it are looked at, too: they are within the dedup horizon of a change.
-    assert report.slices == 3
-    assert report.changed_slices == 3
-    assert len(rows(small_lake, f"FROM trades WHERE slice_id = '{items[0].id}'")) == 20
+    assert (report.slices, report.changed_slices) == (1, 1)
+    counts = "SELECT slice_id, count(*)::INT AS n FROM trades GROUP BY ALL ORDER BY slice_id"
+    assert [row["n"] for row in rows(small_lake, counts)] == [20, 10, 20, 20]
+
+
+def test_slice_after_the_range_that_repeats_a_lost_trade_lands_it(small_lake: Any) -> None:
+    """It dropped the trade as a duplicate of one that the fix refuses."""
+    first = small_lake.slice([trade(1, T0_MS * 1_000_000), trade(2, T0_MS * 1_000_000 + 1)])
+    second = small_lake.slice([trade(1, T0_MS * 1_000_000), trade(4, T0_MS * 1_000_000)])
+    third = small_lake.slice([trade(6, T0_MS * 1_000_000)])
+    for item in (first, second, third):
+        small_lake.land(item)
+    first_ms = first.arrival_ns[0] // 1_000_000
+    is_first = with_rule(
+        small_lake.contract,
+        "bad_value",
+        lambda r: pc.and_(
+            pc.equal(r["trade_id"].cast("string"), "1"),
+            pc.less(r["ts_arrival_ns"], second.arrival_ns[0]),
+        ),
+    )
+    report = replay(small_lake, is_first, span=(first_ms, first_ms + 1))
+    assert (report.slices, report.changed_slices) == (2, 2)
+    where = "SELECT trade_id, slice_id FROM trades ORDER BY trade_id"
+    assert [row["trade_id"] for row in rows(small_lake, where)] == ["1", "2", "4", "6"]
+    assert rows(small_lake, where)[0]["slice_id"] == second.id
+    assert prove_lake(small_lake.lake, small_lake.contract).is_equal
 
 
 def test_replay_brings_bars_along(small_lake: Any) -> None:
