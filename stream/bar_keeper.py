@@ -42,12 +42,15 @@ from stream.lake.layout import SilverKey
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.silver import DataFile, build_files
+from stream.sources.extract_lanes import STREAM_PREFIX
 
 NUMBER = "headrace.bars.number"
 EXACT = "headrace.bars.exact"
 REVISION = "headrace.bars.revision"
 KEPT_MINUTES = 30
 INEXACT_COMMITS = 6
+BATCH_MS = 600_000
+"""So long the process of a replay or an extract may take to bring its bars."""
 KEEPS_TRADES = frozenset({"start", "compact", "close"})
 """Entries after which the trades are what they were."""
 FAR_FUTURE_US = 253_402_300_799_000_000
@@ -69,7 +72,17 @@ class OpenBars:
 class BarKeeper:
     """Appends revisions to `bars_1m` after each commit of trades."""
 
-    def __init__(self, table: LakeTable, trades: LakeTable, ledger: Ledger, store: Store) -> None:
+    def __init__(
+        self,
+        table: LakeTable,
+        trades: LakeTable,
+        ledger: Ledger,
+        store: Store,
+        *,
+        leaves_batch: bool = False,
+    ) -> None:
+        """`leaves_batch`: the bars of replays and extracts are left to their own processes."""
+        self._leaves_batch = leaves_batch
         self._table = table
         self._trades = trades
         self._ledger = ledger
@@ -79,6 +92,9 @@ class BarKeeper:
 
     def apply(self, entry: Entry, totals: Sequence[pa.Table]) -> None:
         """Append revisions for everything that a landed commit of trades touched."""
+        if self._leaves_batch and not self._is_next(entry) and self._is_batch_under_way(entry):
+            self._open = OpenBars()  # the first commit after the batch's bars starts over
+            return
         touched = merge_totals([TOTALS.empty_table(), *totals], self._sql)
         if self._is_next(entry):
             changed = self._merge(entry, touched)
@@ -174,6 +190,20 @@ class BarKeeper:
         between = self._ledger.entries(after=self._open.number)
         return all(e.kind in KEEPS_TRADES for e in between if e.number < entry.number)
 
+    def _is_batch_under_way(self, entry: Entry) -> bool:
+        """Whether the process of a replay or an extract has committed and now brings its bars.
+
+        An hour of bars takes minutes to recompute; a dataflow that did it would stall. If that
+        process died, its bars are made here after all, a while later.
+        """
+        self._table.refresh()
+        missed = self._ledger.entries(after=self._included())
+        return any(
+            entry.committed_ms - e.committed_ms < BATCH_MS
+            for e in missed
+            if e.number < entry.number and (e.kind == "replay" or _is_of_extracts(e))
+        )
+
     def _touched_by(self, entries: Sequence[Entry]) -> pa.Table:
         """The bars of the rows that entries added or, as a replay does, took away: only their
         keys matter.
@@ -266,12 +296,15 @@ class BarKeeper:
             self._open.totals = self._open.totals.filter(kept)
 
 
-def open_bars(lake: Lake, contract: Contract, ledger: Ledger) -> BarKeeper | None:
+def open_bars(
+    lake: Lake, contract: Contract, ledger: Ledger, *, leaves_batch: bool = False
+) -> BarKeeper | None:
     """The keeper of a feed's bars; None for a feed without bars."""
     if not contract.has_bars:
         return None
     table = lake.catalog.open_or_create(TABLE, BARS, ORDER, DOCS)
-    return BarKeeper(table, lake.table(contract), ledger, lake.store)
+    trades = lake.table(contract)
+    return BarKeeper(table, trades, ledger, lake.store, leaves_batch=leaves_batch)
 
 
 class SilverTrades:
@@ -301,6 +334,10 @@ class SilverTrades:
             columns=list(columns),
             read_dictionary=["venue", "symbol", "kind"],
         )
+
+
+def _is_of_extracts(entry: Entry) -> bool:
+    return any(record.shard.stream.startswith(STREAM_PREFIX) for record in entry.slices)
 
 
 def _emptied(wanted: pa.Table, bars: pa.Table) -> pa.Table:

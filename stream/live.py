@@ -54,7 +54,7 @@ def run_feed(
     ledger = Ledger(feed, table, lake.store, clock)
     pin_start(ledger, source, feed, settings.start, clock)
     lanes = _open_lanes(settings, feed, source, lake, clock)
-    bars = open_bars(lake, contract, ledger)
+    bars = open_bars(lake, contract, ledger, leaves_batch=True)
     if bars is not None:
         bars.catch_up()
     keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))

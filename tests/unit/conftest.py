@@ -147,6 +147,7 @@ def open_small_lake(home: Path, contract: Contract | None = None) -> SmallLake:
         lake.table(contract),
         ledger,
         lake.store,
+        leaves_batch=True,
     )
     keys = SilverKeys(contract, lake.table(contract), lake.store, lambda _: frozenset())
     dedup = Dedup(contract, keys)

@@ -154,6 +154,24 @@ def test_dataflow_beside_a_replay_of_older_slices_goes_on(small_lake: Any) -> No
     assert prove_lake(small_lake.lake, small_lake.contract).is_equal
 
 
+def test_dataflow_leaves_the_bars_of_a_replay_to_the_replay(
+    small_lake: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An hour of them would stall it; when they are there, or never came, it goes on."""
+    small_lake.land_trades(20)
+    small_lake.arrival_ns += 3_600 * 10**9
+    small_lake.land_trades(20)
+    with monkeypatch.context() as patch:
+        patch.setattr("batch.replay.recorded.open_bars", lambda *_: None)  # killed before them
+        replay(small_lake, refuses_even(small_lake.contract), span=(T0_MS, T0_MS + 10_000))
+    small_lake.land_trades(20)
+    bars = "SELECT sum(trades)::INT AS n FROM bars_1m_current"
+    assert rows(small_lake, bars) == [{"n": 40}]
+    small_lake.clock.sleep(700)
+    small_lake.land_trades(20)
+    assert rows(small_lake, bars) == [{"n": 70}]
+
+
 def test_replay_of_an_empty_range_says_what_the_ledger_covers(small_lake: Any) -> None:
     small_lake.land_trades(5)
     with pytest.raises(ConfigError, match=r"nothing arrived from 1970.*holds arrivals from 2025"):
