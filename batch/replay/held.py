@@ -7,22 +7,26 @@ earlier replay's) is opened and its `slice_id` column is read.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch.maintain.receipt import RowDigest, as_schema
 from stream.errors import FatalError
-from stream.lake.catalog import LakeTable
+from stream.lake.catalog import LakeTable, StagedFile
+from stream.lake.entries import ObjectRef
 from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
-from stream.lake.store import Store
-from stream.silver import EPOCH
+from stream.lake.store import Store, file_sha256
+from stream.silver import EPOCH, SilverWriter
 
 DAY_US = 86_400_000_000
+BATCH_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,19 +108,55 @@ def check_complete(held: Collection[HeldFile], wanted: Collection[SliceState]) -
             )
 
 
-def survivors(store: Store, file: HeldFile) -> pa.Table:
-    """The rows of a file that belong to other slices, in the file's order."""
-    rows = read_rows(store, file.path, None)
-    is_mine = pc.is_in(rows["slice_id"], pa.array(list(file.wanted), pa.string()))
-    return rows.filter(pc.invert(is_mine))
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A file that holds the rows of another one's other slices: durable, not yet visible."""
+
+    reference: ObjectRef
+    staged: StagedFile
+    digest: str
 
 
-def read_rows(store: Store, path: str, columns: list[str] | None) -> pa.Table:
-    """Rows of a data file. Raises: FatalError if it is gone."""
+def rewrite_others(
+    store: Store, held: HeldFile, schema: pa.Schema, dictionary: Sequence[str], folder: Path
+) -> Rewritten:
+    """Write the rows that belong to other slices into a file of their own, in their order.
+
+    Cost: the file's bytes and one row group in memory. Raises: FatalError if the file is gone.
+    """
+    source = pq.ParquetFile(io.BytesIO(read_object(store, held.path)))
+    mine = pa.array(list(held.wanted), pa.string())
+    symbols = 0
+    if "symbol" in schema.names:
+        symbols = len(pc.unique(source.read(columns=["symbol"])["symbol"]))
+    local, digest = folder / "others.parquet", RowDigest()
+    writer = SilverWriter(local, schema, list(dictionary), distinct_symbols=symbols)
+    for batch in source.iter_batches(BATCH_ROWS):
+        rows = pa.Table.from_batches([batch])
+        rows = as_schema(rows.filter(pc.invert(pc.is_in(rows["slice_id"], mine))), schema)
+        digest.add(rows, schema)
+        writer.write(rows)
+    footer = writer.close()
+    assert digest.rows == held.others
+    key = SilverKey.parse(held.path)
+    sha, size = file_sha256(local), local.stat().st_size
+    path = SilverKey.of_rewrite(key.table, key.day, sha).path
+    store.put_file(path, local)
+    staged = StagedFile(store.uri(path), size, digest.rows, sha, footer)
+    return Rewritten(ObjectRef(path, sha, size, digest.rows), staged, digest.hex)
+
+
+def read_rows(store: Store, path: str, columns: list[str]) -> pa.Table:
+    """Columns of a data file. Raises: FatalError if it is gone."""
+    return pq.read_table(io.BytesIO(read_object(store, path)), columns=columns)
+
+
+def read_object(store: Store, path: str) -> bytes:
+    """A data file's bytes. Raises: FatalError if it is gone."""
     data = store.get(path)
     if data is None:
         raise FatalError(
             f"{path} is missing although the table's snapshot names it. Restore it from the "
             "bucket's versions; `headrace prove` lists all that is missing."
         )
-    return pq.read_table(io.BytesIO(data), columns=columns)
+    return data

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from batch.maintain.receipt import as_schema, digest_rows
 from batch.replay.choose import Choice
 from batch.replay.compare import Compared, Comparison, compare, slice_keys
 from batch.replay.dedup import ReplayDedup
-from batch.replay.held import HeldFile, HeldFiles, check_complete, survivors
+from batch.replay.held import HeldFile, HeldFiles, Rewritten, check_complete, rewrite_others
 from batch.replay.report import ReplayReport
 from batch.replay.reprocess import Outcome, Progress, ReplaySource, Reprocess
 from batch.replay.stores import ReplayStore
@@ -31,15 +31,14 @@ from stream.bars import MINUTE_NS
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import CommitConflictError
 from stream.feeds.contract import Contract
-from stream.lake.catalog import StagedFile
 from stream.lake.connect import Lake
-from stream.lake.entries import Head, ObjectRef, Rewrite
+from stream.lake.entries import Head, Rewrite
 from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Change, Ledger
-from stream.lake.store import Store, open_store
+from stream.lake.store import open_store
 from stream.settings import Settings
-from stream.silver import DAY_NS, EPOCH, build_files, slice_dictionary
+from stream.silver import DAY_NS, EPOCH, slice_dictionary
 
 ROUNDS = 20
 NO_KEYS = (np.zeros(0, np.uint64), np.zeros(0, np.int64))
@@ -68,9 +67,8 @@ def replay_recorded(
     began = clock.monotonic()
     report = ReplayReport(contract.feed, source.name, contract.feed, apply)
     with tempfile.TemporaryDirectory(prefix="headrace-replay-") as folder:
-        scratch = open_store(f"file://{folder}")
         replay = _Replay(
-            settings, lake, contract, source, scratch=scratch, is_dry=not apply, clock=clock
+            settings, lake, contract, source, folder=Path(folder), is_dry=not apply, clock=clock
         )
         try:
             replay.choice.choose(*span_ms)
@@ -100,11 +98,13 @@ class _Replay:
         contract: Contract,
         source: ReplaySource,
         *,
-        scratch: Store,
+        folder: Path,
         is_dry: bool,
         clock: Clock,
     ) -> None:
         self._lake = lake
+        self._folder = folder
+        self._rewritten: dict[tuple[str, ...], Rewritten] = {}
         self._contract = contract
         # Two handles: reading through the one that commits would move it past its own plan.
         self._table, _ = lake.ledger(contract.feed)
@@ -116,7 +116,7 @@ class _Replay:
         rejects = {s.record.quarantine.path for s in history.values() if s.record.quarantine}
         self._store = ReplayStore(
             lake.store,
-            scratch,
+            open_store(f"file://{folder}/aside"),
             present=rejects.union(lake.store.relative(a) for a, _ in reader.data_files()),
             recorded={item.path for state in history.values() for item in state.silver},
             is_dry=is_dry,
@@ -247,12 +247,12 @@ class _Replay:
         check_complete(held, states)
         new = {file.uri: file for o in changed for file in o.result.files}
         held = [file for file in held if file.address not in new]  # that day did not change
-        kept = [self._rewrite(file) for file in held if file.others]
+        kept = [self._rewrite_others(file) for file in held if file.others]
         rewrite = Rewrite(
             removed=tuple(file.path for file in held),
-            written=tuple(reference for reference, _, _ in kept),
-            rows=sum(reference.rows for reference, _, _ in kept),
-            digest=",".join(digest for _, _, digest in kept),
+            written=tuple(other.reference for other in kept),
+            rows=sum(other.reference.rows for other in kept),
+            digest=",".join(other.digest for other in kept),
         )
         entry = replace(
             self.ledger.entry(head, "replay"),
@@ -263,28 +263,25 @@ class _Replay:
         present = {address for address, _ in self._table.data_files()}
         add = [file for address, file in new.items() if address not in present]
         self._store.publish(self._lake.store.relative(file.uri) for file in add)
-        return Change(entry, [*add, *(file for _, file, _ in kept)], [f.address for f in held])
+        return Change(entry, [*add, *(other.staged for other in kept)], [f.address for f in held])
 
     def _catch_up(self, head: Head) -> None:
         """Take in what others committed up to a state of the table."""
         if head.number > self.choice.number:
             self.choice.update(self._reader.entries(after=self.choice.number))
 
-    def _rewrite(self, held: HeldFile) -> tuple[ObjectRef, StagedFile, str]:
-        """Write the rows of a file that belong to other slices into a file of their own."""
-        rows = as_schema(survivors(self._lake.store, held), self._table.arrow_schema)
-        key = SilverKey.parse(held.path)
-        files = build_files(
-            rows,
-            self._table.arrow_schema,
-            self._contract.event_time,
-            lambda day, digest: SilverKey.of_rewrite(key.table, day, digest),
-            slice_dictionary(self._contract),
-        )
-        assert len(files) == 1
-        assert rows.num_rows == held.others
-        reference, staged = files[0].write(self._lake.store)
-        return reference, staged, digest_rows(rows, self._table.arrow_schema)
+    def _rewrite_others(self, held: HeldFile) -> Rewritten:
+        """Once for all attempts: a large file takes longer than the stream's next commit."""
+        key = (held.path, *sorted(held.wanted))
+        if key not in self._rewritten:
+            self._rewritten[key] = rewrite_others(
+                self._lake.store,
+                held,
+                self._table.arrow_schema,
+                self._compared.dictionary,
+                self._folder,
+            )
+        return self._rewritten[key]
 
 
 def _shift(progress: Progress, begun: int, total: int, done: int, _: int) -> None:

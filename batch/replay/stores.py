@@ -36,6 +36,7 @@ class ReplayStore(Store):
         self._is_dry = is_dry
         self._lock = threading.Lock()
         self._aside: set[str] = set()
+        self._published: set[str] = set()
         self.created: set[str] = set()
 
     def put_once(self, path: str, data: bytes) -> bool:
@@ -76,7 +77,8 @@ class ReplayStore(Store):
 
     def publish(self, paths: Iterable[str]) -> None:
         """Write objects that were put aside into the lake: a commit is about to name them."""
-        for path in sorted(self._aside.intersection(paths)):
+        for path in sorted(self._aside.intersection(paths) - self._published):
             data = self._scratch.get(path)
             assert data is not None
             super().put(path, data)
+            self._published.add(path)
