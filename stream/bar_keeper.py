@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,8 +29,10 @@ from stream.bars import (
     ORDER,
     TABLE,
     TOTALS,
+    bar_keys,
     bar_rows,
     current_totals,
+    is_in_bars,
     mark_bars,
     merge_totals,
     same_bars,
@@ -249,8 +253,9 @@ class BarKeeper:
     def _aggregate(self, files: Sequence[str], wanted: pa.Table | None = None) -> pa.Table:
         """Bars of the trades in data files; only those in `wanted` if given."""
         paths = [self._store.relative(uri) for uri in files]
-        trades = [SilverTrades(d, wanted) for d in self._store.get_many(paths) if d is not None]
-        if wanted is not None:
+        keys = None if wanted is None else bar_keys(wanted)
+        trades = [SilverTrades(d, keys) for d in self._store.get_many(paths) if d is not None]
+        if keys is not None:
             trades = [file for file in trades if file.is_touched]
         return current_totals(trades, self._sql) if trades else TOTALS.empty_table()
 
@@ -308,19 +313,19 @@ def open_bars(
 
 
 class SilverTrades:
-    """The trades of one Silver file, kept as stored; those that belong to `wanted` bars if given.
+    """The trades of one Silver file, kept as stored; those of the bars among `wanted` if given.
 
     Prices are decoded only when they are read, and only for a file that holds a wanted bar.
     """
 
-    def __init__(self, data: bytes, wanted: pa.Table | None) -> None:
+    def __init__(self, data: bytes, wanted: npt.NDArray[np.uint64] | None) -> None:
         self._data = data
         self._mask: pa.Array | None = None
         self.is_touched = True
         if wanted is not None:
-            keys = self._parquet(["venue", "symbol", "ts_event_ns"])
-            minute = keys["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
-            self._mask = same_bars(keys.append_column("minute_ns", pa.array(minute)), wanted)
+            rows = self._parquet(["venue", "symbol", "ts_event_ns"])
+            minute = rows["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
+            self._mask = is_in_bars(rows.append_column("minute_ns", pa.array(minute)), wanted)
             self.is_touched = bool(pc.any(self._mask).as_py())
 
     def read(self, columns: Sequence[str]) -> pa.Table:

@@ -262,8 +262,21 @@ def _id_hashes(rows: pa.Table) -> tuple[Hashes, npt.NDArray[np.bool_]]:
 
 def same_bars(bars: pa.Table, wanted: pa.Table) -> pa.Array:
     """Mask of `bars` whose (venue, symbol, minute) is in `wanted`."""
-    key = ("venue", "symbol", "minute_ns")
-    return pa.array(np.isin(hash_rows(bars, key), hash_rows(wanted, key)))
+    return is_in_bars(bars, bar_keys(wanted))
+
+
+def bar_keys(bars: pa.Table) -> npt.NDArray[np.uint64]:
+    """The distinct hashes of (venue, symbol, minute), sorted: made once, looked up per file."""
+    return np.unique(hash_rows(bars, ("venue", "symbol", "minute_ns")))
+
+
+def is_in_bars(rows: pa.Table, keys: npt.NDArray[np.uint64]) -> pa.Array:
+    """Mask of the rows whose (venue, symbol, minute) is among `bar_keys`."""
+    hashes = hash_rows(rows, ("venue", "symbol", "minute_ns"))
+    if not len(keys):
+        return pa.array(np.zeros(len(hashes), dtype=bool))
+    found = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
+    return pa.array(keys[found] == hashes)
 
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:

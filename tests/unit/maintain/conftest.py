@@ -121,7 +121,7 @@ class WornLake:
         entry = replace(
             self.small.ledger.entry(self.small.ledger.head(), "replay"),
             slices=(replace(record, silver=tuple(silver)),),
-            event_ns=record.event_ns,
+            event_spans=(record.event_ns,),
         )
         self._commit("replay", Rewrite(tuple(tables), tuple(others)), files + other_files, entry)
         return True

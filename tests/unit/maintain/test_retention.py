@@ -181,7 +181,7 @@ def test_replay_of_a_dropped_slice_brings_its_rows_back_into_the_proof(worn_lake
     entry = replace(
         small.ledger.entry(small.ledger.head(), "replay"),
         slices=(first.record,),
-        event_ns=first.record.event_ns,
+        event_spans=(first.record.event_ns,),
     )
     assert small.ledger.commit(lambda _: Change(entry, first.files))
     assert prove(worn_lake).totals.silver_rows == 100
