@@ -10,13 +10,10 @@ Not here: what is asked for and what an answer means (`fmp`), the budget (`budge
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
@@ -34,6 +31,7 @@ from stream.errors import (
     StoreUnavailableError,
     ThrottledError,
 )
+from stream.producers.retry_after import read_retry_after
 
 log = logging.getLogger(__name__)
 
@@ -257,24 +255,6 @@ def check_key(name: str, api_key: SecretStr) -> None:
     if not re.fullmatch(r"[\x21-\x7e]+", key):
         found = f"{len(key)} characters, some of them no visible ASCII" if key else "an empty one"
         raise ConfigError(f"{name}: an API key is visible ASCII without spaces, found {found}")
-
-
-def read_retry_after(text: str, clock: Clock) -> float:
-    """Seconds that a Retry-After header asks for: a number or an HTTP date; 0 for anything else.
-
-    >>> from stream.clock import ManualClock
-    >>> clock = ManualClock(start_ns=1_445_412_480_000_000_000)
-    >>> [read_retry_after(text, clock) for text in ("7", "Wed, 21 Oct 2015 07:28:30 GMT", "soon")]
-    [7.0, 30.0, 0.0]
-    """
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        moment = parsedate_to_datetime(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return max(0.0, moment.timestamp() - clock.now_ns() / 1e9)
-    return 0.0
 
 
 def _parse(data: bytes) -> Any:

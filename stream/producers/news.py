@@ -11,12 +11,10 @@ in between. A key is in no address, log line or error. Not here: request and ite
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from hashlib import blake2b
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +25,7 @@ import orjson
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError, RetryableError, StoreUnavailableError, ThrottledError
 from stream.producers.news_source import Item, NewsFeed
+from stream.producers.retry_after import read_retry_after
 from stream.producers.rss import UnreadableAnswerError
 
 log = logging.getLogger(__name__)
@@ -214,24 +213,14 @@ class NewsSource:
             return
         if status in (429, 503):
             error = ThrottledError(f"HTTP {status}")
-            self._next_at = self._clock.monotonic() + self._retry_after(answer)
+            asked = read_retry_after(answer.headers.get("Retry-After", ""), self._clock)
+            self._next_at = self._clock.monotonic() + min(asked, MAX_RETRY_AFTER_SECONDS)
             raise error
         if status in (400, 401, 402, 403, 404, 410):
             raise ConfigError(
                 f"news {self._where}: HTTP {status}; check the address, the API key and its plan"
             )
         raise StoreUnavailableError(f"HTTP {status}")
-
-    def _retry_after(self, answer: httpx.Response) -> float:
-        """Seconds the server asks for: a number or a date; 0 if it says nothing usable."""
-        value = answer.headers.get("Retry-After", "").strip()
-        if value.isdigit():
-            return min(float(value[:9]), MAX_RETRY_AFTER_SECONDS)
-        with contextlib.suppress(ValueError, TypeError, OverflowError):
-            at_ns = int(parsedate_to_datetime(value).timestamp() * 1e9)
-            wait = (at_ns - self._clock.now_ns()) / 1e9
-            return min(max(wait, 0.0), MAX_RETRY_AFTER_SECONDS)
-        return 0.0
 
     def _parse(self, body: bytes) -> list[Item]:
         try:

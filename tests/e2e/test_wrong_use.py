@@ -321,7 +321,10 @@ def test_lake_on_a_bad_disk_is_named(headrace, bad_disk):
     check_refused(answer, code, text, {1: "Free space", 2: "HEADRACE_LAKE"}[code])
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no folder on Linux only")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="needs a place that takes no folder even from root: /proc, on Linux",
+)
 def test_home_where_no_folder_can_be_is_named(headrace):
     answer = headrace("up", "trades", HEADRACE_HOME="/proc/headrace")
     check_refused(answer, 2, "cannot write to /proc/headrace", "HEADRACE_HOME")

@@ -84,7 +84,10 @@ def test_dead_dataflow_and_dead_emulator_are_started_again(headrace, home):
     assert read_state(home).endpoint == before.endpoint
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel offers it")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="elsewhere no kernel ends the children of a killed parent (PR_SET_PDEATHSIG)",
+)
 @pytest.mark.slow
 def test_killed_supervisor_takes_everything_along_and_up_starts_again(headrace, home):
     headrace("up", "trades")

@@ -109,7 +109,7 @@ class Server:
     def start(self, *options: str) -> None:
         command = _server_command(self.port, self.folder)
         if command is None:
-            pytest.skip("neither mongod nor secantusd-py (pip install secantusdb) is installed")
+            pytest.skip("no MongoDB-wire server is installed; `make mongo` brings one, as CI does")
         self.folder.mkdir(exist_ok=True)
         self.process = subprocess.Popen(
             [*command, *options],

@@ -101,7 +101,10 @@ def test_spawn_missing_folder_permission_is_a_clear_error(tmp_path):
         spawn(SLEEP, tmp_path / "file" / "log")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only the Linux kernel offers it")
+@pytest.mark.skipif(
+    sys.platform != "linux",
+    reason="elsewhere no kernel ends the children of a killed parent (PR_SET_PDEATHSIG)",
+)
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGTERM])
 def test_spawn_parent_killed_takes_the_child_along(tmp_path, death):
     code = (
