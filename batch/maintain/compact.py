@@ -253,8 +253,10 @@ class _Compaction:
         spill = str(local.parent / "spill")
         with closing(connect_sql(self._lake.store.root, self._region, threads=2)) as sql:
             sql.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{spill}'")
-            symbols = sql.execute(f"SELECT count(DISTINCT symbol) FROM {source}")  # noqa: S608
-            distinct = (symbols.fetchone() or (1,))[0] if "symbol" in schema.names else 0
+            distinct = 0
+            if "symbol" in schema.names:
+                symbols = sql.execute(f"SELECT count(DISTINCT symbol) FROM {source}")  # noqa: S608
+                distinct = (symbols.fetchone() or (1,))[0]
             rows = sql.execute(f"FROM {source} ORDER BY {self._order_by()}")
             writer = SilverWriter(local, schema, self._dictionary, distinct_symbols=distinct)
             for batch in rows.to_arrow_reader(BATCH_ROWS):
@@ -265,8 +267,9 @@ class _Compaction:
         """The order that a slice's file has (`ordering.sort_rows`)."""
         at = list(self._order).index(self._event_time)
         groups, ties = self._order[: at + 1], self._order[at + 1 :]
-        columns = [*groups, *(f"length({name}::VARCHAR), {name}::VARCHAR" for name in ties)]
-        return ", ".join(f"{column} NULLS FIRST" for column in ", ".join(columns).split(", "))
+        texts = [f"{name}::VARCHAR" for name in ties]
+        columns = [*groups, *(column for text in texts for column in (f"length({text})", text))]
+        return ", ".join(f"{column} NULLS FIRST" for column in columns)
 
     def _publish(
         self, group: Group, reference: ObjectRef, staged: StagedFile, digest: RowDigest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.extracts import ExtractRequest
+from batch.extracts.landing import land_extract
+from batch.extracts.simulate import SimulatedExtractor
 from batch.maintain.compact import TableFile, compact_table, plan_groups
 from batch.maintain.compact import _Compaction as Compaction
 from batch.maintain.receipt import RowDigest, digest_rows
+from batch.replay.from_extract import replay_extracts
 from stream.errors import FatalError
+from stream.feeds import load_feed
+from stream.lake.connect import connect_lake
 from stream.ordering import sort_rows
 from stream.prove import prove_lake
 from stream.query import run_query
+from stream.settings import load_settings
 from stream.silver import SilverWriter
 
 DAY = date(2025, 11, 24)
@@ -77,6 +85,28 @@ def test_compacted_file_has_the_order_and_the_columns_of_a_slice(filled: Any) ->
     slice_path = filled.results[0].record.silver[0].path
     assert parquet.schema_arrow == pq.ParquetFile(filled.path(slice_path)).schema_arrow
     assert parquet.metadata.row_group(0).column(1).statistics is not None
+
+
+@pytest.mark.parametrize("feed", ["news", "prices_daily", "quotes"])
+def test_tables_of_other_columns_and_orders_keep_every_row(tmp_path: Path, feed: str) -> None:
+    settings = load_settings(home=tmp_path, lake=f"file://{tmp_path}/lake")
+    lake, contract = connect_lake(settings), load_feed(feed)
+    request = ExtractRequest(feed, DAY, DAY, options={"rows_per_day": "300"})
+    for number, symbols in enumerate([("AAPL", "MSFT"), ("NVDA", "KO")]):
+        asked = replace(request, symbols=symbols)
+        manifest = land_extract(lake.store, SimulatedExtractor(), asked, f"run-{number}")
+        replay_extracts(settings, lake, contract, [manifest], apply=True)
+    query = f"SELECT * FROM {feed} ORDER BY ALL"
+    before = run_query(settings, query).to_pylist()
+    report = compact_table(lake, feed, region="us-east-1", apply=True)
+    assert (report.files_before, report.files_after) == (2, 1)
+    assert report.rows == len(before)
+    assert run_query(settings, query).to_pylist() == before
+    table = lake.catalog.open(feed)
+    written = pq.read_table(table.files()[0].address.removeprefix("file://"))
+    order = sort_rows(written, contract.order, contract.event_time)
+    assert order.tolist() == list(range(len(before)))
+    assert prove_lake(lake, contract).is_equal
 
 
 def test_second_compaction_finds_nothing(filled: Any) -> None:
