@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import duckdb
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -39,6 +37,7 @@ from stream.bars import (
 )
 from stream.errors import CommitConflictError, RetryableError
 from stream.feeds.contract import Contract
+from stream.keyhash import Hashes
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake
 from stream.lake.entries import Entry, ObjectRef
@@ -318,7 +317,7 @@ class SilverTrades:
     Prices are decoded only when they are read, and only for a file that holds a wanted bar.
     """
 
-    def __init__(self, data: bytes, wanted: npt.NDArray[np.uint64] | None) -> None:
+    def __init__(self, data: bytes, wanted: Hashes | None) -> None:
         self._data = data
         self._mask: pa.Array | None = None
         self.is_touched = True

@@ -17,12 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stream.keyhash import Hashes, hash_rows
+from stream.keyhash import Hashes, hash_rows, is_among
 from stream.ordering import group_codes, sort_rows
 
 TABLE = "bars_1m"
 MINUTE_NS = 60_000_000_000
 ORDER = ("venue", "symbol", "ts_event_ns")
+BAR_KEY = ("venue", "symbol", "minute_ns")
 READ = ("venue", "symbol", "trade_id", "kind", "price", "size", "ts_event_ns", "known_at_ns")
 
 TOTALS = pa.schema(
@@ -241,7 +242,7 @@ def current_totals(files: Sequence[TradeFile], connection: duckdb.DuckDBPyConnec
     odd = np.union1d(ids[counts > 1], np.concatenate([h[is_odd] for h, is_odd in hashes]))
     totals, repeated = [TOTALS.empty_table()], []
     for file, (own, _) in zip(files, hashes, strict=True):
-        rows, is_odd = file.read(READ), pa.array(np.isin(own, odd))
+        rows, is_odd = file.read(READ), pa.array(is_among(own, odd))
         totals.append(_run_totals(rows.filter(pc.invert(is_odd))))
         repeated.append(rows.filter(is_odd))
     connection.register("trades", pa.concat_tables(repeated).unify_dictionaries())
@@ -265,18 +266,14 @@ def same_bars(bars: pa.Table, wanted: pa.Table) -> pa.Array:
     return is_in_bars(bars, bar_keys(wanted))
 
 
-def bar_keys(bars: pa.Table) -> npt.NDArray[np.uint64]:
+def bar_keys(bars: pa.Table) -> Hashes:
     """The distinct hashes of (venue, symbol, minute), sorted: made once, looked up per file."""
-    return np.unique(hash_rows(bars, ("venue", "symbol", "minute_ns")))
+    return np.unique(hash_rows(bars, BAR_KEY))
 
 
-def is_in_bars(rows: pa.Table, keys: npt.NDArray[np.uint64]) -> pa.Array:
+def is_in_bars(rows: pa.Table, keys: Hashes) -> pa.Array:
     """Mask of the rows whose (venue, symbol, minute) is among `bar_keys`."""
-    hashes = hash_rows(rows, ("venue", "symbol", "minute_ns"))
-    if not len(keys):
-        return pa.array(np.zeros(len(hashes), dtype=bool))
-    found = np.minimum(np.searchsorted(keys, hashes), len(keys) - 1)
-    return pa.array(keys[found] == hashes)
+    return pa.array(is_among(hash_rows(rows, BAR_KEY), keys))
 
 
 def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:

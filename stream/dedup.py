@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stream.feeds.contract import Contract
-from stream.keyhash import Hashes, hash_rows
+from stream.keyhash import Hashes, hash_rows, is_among
 from stream.slices import ShardRef
 
 MINUTE_NS = 60_000_000_000
@@ -184,8 +184,7 @@ class KeyWindow:
         if not remember:
             return rows
         if seen is not None and len(seen):
-            at = np.minimum(np.searchsorted(seen, hashes), len(seen) - 1)
-            new = seen[at] != hashes
+            new = ~is_among(hashes, seen)
             rows, hashes = rows[new], hashes[new]
             hashes = np.sort(np.concatenate([seen, hashes]), kind="stable")
         self._minutes[minute] = hashes

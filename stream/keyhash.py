@@ -25,6 +25,17 @@ def hash_rows(rows: pa.Table, columns: Sequence[str]) -> Hashes:
     return hashes
 
 
+def is_among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:
+    """Mask of the hashes that are in `known`, which is sorted.
+
+    For a few thousand at a time among many: `np.isin` would sort the many again each time.
+    """
+    if not len(known):
+        return np.zeros(len(hashes), dtype=bool)
+    found = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)]
+    return np.equal(found, hashes)
+
+
 def _hash_column(column: pa.Array) -> Hashes:
     if pa.types.is_dictionary(column.type):
         values = _hash_column(column.dictionary)

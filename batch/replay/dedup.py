@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from stream.dedup import Dedup, Distinct, Times
 from stream.dedup_range import RangeDedup
 from stream.feeds.contract import Contract
-from stream.keyhash import Hashes, hash_rows
+from stream.keyhash import Hashes, hash_rows, is_among
 from stream.lake.catalog import LakeTable
 from stream.lake.entries import Entry
 from stream.lake.history import SliceState
@@ -116,7 +116,7 @@ class ReplayDedup:
 
     def _is_involved(self, name: str, rows: pa.Table) -> bool:
         """Whether a slice after the range holds a key that the replay added or took away."""
-        if np.isin(hash_rows(rows, self._contract.key), self._changed_keys).any():
+        if is_among(hash_rows(rows, self._contract.key), self._changed_keys).any():
             self.involved.add(name)
             self._replayed.add(name)
         return name in self.involved

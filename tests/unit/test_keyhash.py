@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stream.keyhash import hash_rows
+from stream.keyhash import hash_rows, is_among
 
 ROWS = pa.table(
     {
@@ -54,3 +56,12 @@ def test_many_keys_have_no_collision() -> None:
 def test_key_column_of_another_type_is_refused() -> None:
     with pytest.raises(TypeError, match="double"):
         hash_rows(pa.table({"x": [1.5]}), ("x",))
+
+
+SOME = st.lists(st.integers(0, 20) | st.just(2**64 - 1))
+
+
+@given(SOME, SOME)
+def test_is_among_says_what_a_set_says(hashes: list[int], known: list[int]) -> None:
+    mask = is_among(np.array(hashes, np.uint64), np.unique(np.array(known, np.uint64)))
+    assert mask.tolist() == [value in set(known) for value in hashes]
