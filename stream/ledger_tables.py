@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -70,6 +70,109 @@ GAPS = pa.schema(
         ("reason", pa.string()),
     ]
 )
+
+
+EVENTS = pa.schema(
+    [
+        ("feed", pa.string()),
+        ("commit", pa.int64()),
+        ("event", pa.string()),
+        ("slice_id", pa.string()),
+        ("shard", pa.string()),
+        ("records", pa.int64()),
+        ("messages", pa.int64()),
+        ("silver_rows", pa.int64()),
+        ("duplicates", pa.int64()),
+        ("ignored", pa.int64()),
+        ("rejected", pa.int64()),
+        ("payload_bytes", pa.int64()),
+        ("objects", pa.int64()),
+        ("stored_bytes", pa.int64()),
+        ("arrived_from", _TIME),
+        ("arrived_to", _TIME),
+        ("event_from", _TIME),
+        ("event_to", _TIME),
+        ("committed_at", _TIME),
+    ]
+)
+"""One row per thing that a commit said of a slice. `event`: "slice" (its counts, absolute; a
+replay says them anew), "redriven" (rows added since), "dropped" (rows that retention took)."""
+
+REJECTS = pa.schema(
+    [
+        ("feed", pa.string()),
+        ("commit", pa.int64()),
+        ("slice_id", pa.string()),
+        ("arrived_from", _TIME),
+        ("reason", pa.string()),
+        ("messages", pa.int64()),
+    ]
+)
+
+
+def event_rows(entries: Sequence[Entry]) -> pa.Table:
+    """What entries said of slices, as they said it: appended to for ever, never changed."""
+    return pa.Table.from_pylist([row for e in entries for row in _events(e)], schema=EVENTS)
+
+
+def reject_rows(entries: Sequence[Entry]) -> pa.Table:
+    """Rejected messages per slice and reason, as each commit counted them."""
+    rows = [
+        {
+            "feed": entry.feed,
+            "commit": entry.number,
+            "slice_id": record.slice_id,
+            "arrived_from": _time(record.arrival_ns[0]) if record.rows else None,
+            "reason": reason,
+            "messages": messages,
+        }
+        for entry in entries
+        for record in entry.slices
+        for reason, messages in record.rejected.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=REJECTS)
+
+
+def _events(entry: Entry) -> Iterator[dict[str, Any]]:
+    said = {
+        "feed": entry.feed,
+        "commit": entry.number,
+        "committed_at": _time(entry.committed_ms * 1_000_000),
+    }
+    for record in entry.slices:
+        objects = [o for o in (record.bronze, *record.silver, record.quarantine) if o]
+        is_dated = record.silver_rows > 0
+        yield said | {
+            "event": "slice",
+            "slice_id": record.slice_id,
+            "shard": str(record.shard),
+            "records": record.rows,
+            "messages": record.messages,
+            "silver_rows": record.silver_rows,
+            "duplicates": record.duplicates,
+            "ignored": sum(record.ignored.values()),
+            "rejected": sum(record.rejected.values()),
+            "payload_bytes": record.payload_bytes,
+            "objects": len(objects),
+            "stored_bytes": sum(o.bytes for o in objects),
+            "arrived_from": _time(record.arrival_ns[0]) if record.rows else None,
+            "arrived_to": _time(record.arrival_ns[1]) if record.rows else None,
+            "event_from": _time(record.event_ns[0]) if is_dated else None,
+            "event_to": _time(record.event_ns[1]) if is_dated else None,
+        }
+    for landed in entry.redriven:
+        yield said | {
+            "event": "redriven",
+            "slice_id": landed.slice_id,
+            "messages": landed.messages,
+            "silver_rows": landed.silver_rows,
+            "duplicates": landed.duplicates,
+            "ignored": landed.ignored,
+            "objects": len(landed.silver),
+            "stored_bytes": sum(o.bytes for o in landed.silver),
+        }
+    for slice_id, rows in entry.dropped.items():
+        yield said | {"event": "dropped", "slice_id": slice_id, "silver_rows": rows}
 
 
 def slice_rows(entries: Sequence[Entry]) -> pa.Table:
@@ -153,3 +256,12 @@ def _commit_row(entry: Entry) -> dict[str, Any]:
 
 def _time(timestamp_ns: int) -> object:
     return to_utc(timestamp_ns).replace(tzinfo=None)
+
+
+LEDGER_TABLES: Mapping[str, tuple[pa.Schema, Callable[[Sequence[Entry]], pa.Table]]] = {
+    "commits": (COMMITS, commit_rows),
+    "events": (EVENTS, event_rows),
+    "gaps": (GAPS, gap_rows),
+    "rejects": (REJECTS, reject_rows),
+}
+"""The ledger as tables that grow with it: their columns, and what makes their rows."""

@@ -20,7 +20,9 @@ GENERATED = Path("deploy") / "feeds.md"
 
 @click.command()
 @click.argument("feed", required=False)
-@click.option("--write", is_flag=True, help=f"Regenerate {GENERATED} from the contracts.")
+@click.option(
+    "--write", is_flag=True, help="Regenerate deploy/feeds.md and dbt's sources from the contracts."
+)
 @json_option
 def feeds(feed: str | None, write: bool, as_json: bool) -> None:
     """List the feeds, show one contract, or regenerate what derives from them.
@@ -37,9 +39,13 @@ def feeds(feed: str | None, write: bool, as_json: bool) -> None:
     if write:
         if not Path("pyproject.toml").is_file():
             raise ConfigError("feeds --write changes the source tree: run it at the tree's root")
-        GENERATED.parent.mkdir(exist_ok=True)
-        GENERATED.write_text(render_feeds(list(load_feeds().values())))
-        click.echo(f"wrote {GENERATED}")
+        from stream.cli.dbt_sources import SOURCES, render_sources
+
+        everything = list(load_feeds().values())
+        for path, render in ((GENERATED, render_feeds), (SOURCES, render_sources)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(render(everything))
+            click.echo(f"wrote {path}")
     elif as_json:
         print_json([_as_dict(contract) for contract in contracts.values()])
     elif feed:

@@ -200,12 +200,12 @@ class LakeTable:
                 for t in self._table.scan().plan_files()
             ]
 
-    def data_files(self) -> list[tuple[str, int]]:
-        """Address and rows of every data file of the current snapshot."""
+    def data_files(self, snapshot_id: int | None = None) -> list[tuple[str, int]]:
+        """Address and rows of every data file of a snapshot; None: of the current one."""
         with reachable(f"plan table {self.name}"):
             return [
                 (task.file.file_path, task.file.record_count)
-                for task in self._table.scan().plan_files()
+                for task in self._table.scan(snapshot_id=snapshot_id).plan_files()
             ]
 
     def data_files_between(self, first_us: int, last_us: int) -> list[str]:

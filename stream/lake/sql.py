@@ -50,9 +50,14 @@ def connect_sql(
     limits = {"threads": threads, "memory_limit": memory_limit}
     config = {**_CONFIG, **{name: value for name, value in limits.items() if value is not None}}
     connection = duckdb.connect(":memory:", config=config)
+    reach_lake(connection, lake, region)
+    return connection
+
+
+def reach_lake(connection: duckdb.DuckDBPyConnection, lake: str, region: str) -> None:
+    """Let an existing connection read a lake's objects. Raises: ConfigError, see `connect_sql`."""
     if lake.startswith("s3://"):
         _reach_s3(connection, lake, region)
-    return connection
 
 
 def parquet_source(

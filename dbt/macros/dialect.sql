@@ -1,0 +1,37 @@
+{#- What DuckDB and Athena (Trino) say differently. Models call these and are otherwise written in
+    the SQL that both understand; README.md lists the differences and the functions to avoid. -#}
+
+{#- Nanoseconds since 1970 as a timestamp, UTC. -#}
+{% macro timestamp_of_ns(ns) -%} {{ return(adapter.dispatch('timestamp_of_ns')(ns)) }} {%- endmacro %}
+{% macro duckdb__timestamp_of_ns(ns) -%} make_timestamp({{ ns }} // 1000) {%- endmacro %}
+{% macro athena__timestamp_of_ns(ns) -%}
+  cast(from_unixtime_nanos({{ ns }}) at time zone 'UTC' as timestamp(6))
+{%- endmacro %}
+
+{#- A timestamp as Iceberg keeps it: microseconds. -#}
+{% macro micros(expression) -%} {{ return(adapter.dispatch('micros')(expression)) }} {%- endmacro %}
+{% macro duckdb__micros(expression) -%} cast({{ expression }} as timestamp) {%- endmacro %}
+{% macro athena__micros(expression) -%} cast({{ expression }} as timestamp(6)) {%- endmacro %}
+
+{#- a / b as a double, null for b = 0: DuckDB divides integers to a double, Trino to an integer. -#}
+{% macro ratio(a, b) -%}
+  (cast({{ a }} as double) / nullif(cast({{ b }} as double), 0))
+{%- endmacro %}
+
+{#- Every match replaced: DuckDB replaces only the first unless told otherwise. -#}
+{% macro replace_all(text, pattern, by) -%}
+  {{ return(adapter.dispatch('replace_all')(text, pattern, by)) }}
+{%- endmacro %}
+{% macro duckdb__replace_all(text, pattern, by) -%} regexp_replace({{ text }}, '{{ pattern }}', '{{ by }}', 'g') {%- endmacro %}
+{% macro athena__replace_all(text, pattern, by) -%} regexp_replace({{ text }}, '{{ pattern }}', '{{ by }}') {%- endmacro %}
+
+{#- `from relation, one row more per item of a split text`: columns of the relation and `item`. -#}
+{% macro unnest_split(text, separator) -%}
+  {{ return(adapter.dispatch('unnest_split')(text, separator)) }}
+{%- endmacro %}
+{% macro duckdb__unnest_split(text, separator) -%}
+  cross join unnest(string_split({{ text }}, '{{ separator }}')) as split_items(item)
+{%- endmacro %}
+{% macro athena__unnest_split(text, separator) -%}
+  cross join unnest(split({{ text }}, '{{ separator }}')) as split_items(item)
+{%- endmacro %}
