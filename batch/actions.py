@@ -21,6 +21,10 @@ from batch.backfill.run import run_backfill
 from batch.extracts import ExtractRequest
 from batch.extracts.choose import open_extractor
 from batch.extracts.landing import check_names, land_extract
+from batch.gold.build import build_gold as build
+from batch.gold.dbt_process import Progress as GoldProgress
+from batch.gold.docs import read_page
+from batch.gold.report import GoldReport
 from batch.maintain.compact import CompactReport, Progress, compact_table, tables_of
 from batch.maintain.expire import ExpireReport
 from batch.maintain.expire import expire_snapshots as expire_table
@@ -279,6 +283,33 @@ def apply_retention(
         apply_retention_to(lake, table, keep_days=days, apply=apply, clock=clock)
         for table in tables_of(lake, tables)
     ]
+
+
+def build_gold(
+    settings: Settings,
+    *,
+    target: str = "local",
+    is_full: bool = False,
+    days: Sequence[date] = (),
+    select: str | None = None,
+    progress: GoldProgress = lambda _begun, _total, _what: None,
+    clock: Clock = SYSTEM_CLOCK,
+) -> GoldReport:
+    """Bring Gold up to date with Silver, audit it and publish it (see `batch.gold.build`)."""
+    return build(
+        settings,
+        target=target,
+        is_full=is_full,
+        days=days,
+        select=select,
+        progress=progress,
+        clock=clock,
+    )
+
+
+def gold_docs(settings: Settings, *, target: str = "local") -> bytes:
+    """The page that documents the published build of Gold, made if it is not there yet."""
+    return read_page(settings, target)
 
 
 def _land(

@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     keep_days: int | None = Field(
         None, ge=1, description="Retention: days that Silver tables keep; unset: for ever"
     )
+    silence_stops_gold: bool = Field(
+        False,
+        description="A silent hour of a venue that never closes keeps Gold from being published: "
+        "for platforms that run around the clock",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or JSON")
 

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _add_verbs() -> None:
-    from batch.cli import backfill, extract, maintain, prefect, replay
+    from batch.cli import backfill, extract, gold, maintain, prefect, replay
     from stream.cli import platform
 
     prefect.add_to(platform.up)
@@ -30,6 +30,8 @@ def _add_verbs() -> None:
         extract.extract,
         extract.extracts,
         backfill.backfill,
+        gold.gold,
+        gold.docs,
         maintain.compact,
         maintain.expire_snapshots,
         maintain.remove_orphans,

@@ -9,6 +9,7 @@ Not here: which state is pinned (`pins`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,19 +45,25 @@ class Plugin(BasePlugin):
 
 def attach_silver(connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins) -> None:
     """Give a connection the database `lake`, as the pins say."""
+    attach_tables(connection, lake, pins, list(_schemas()))
+    _attach_ledger(connection, lake, pins)
+
+
+def attach_tables(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins, names: Sequence[str]
+) -> None:
+    """The views `lake.silver.<name>` alone."""
     connection.execute("ATTACH ':memory:' AS lake")
     connection.execute("CREATE SCHEMA lake.silver")
-    for name, schema in _schemas().items():
-        pin = pins.tables.get(name)
-        addresses = []
-        if pin is not None:
+    for name in names:
+        addresses, schema = list[str](), _schemas()[name]
+        if (pin := pins.tables.get(name)) is not None:
             table = lake.catalog.open(name)
-            schema = table.arrow_schema  # noqa: PLW2901 - with the ids of this table's columns
+            schema = table.arrow_schema  # with the ids of this table's columns
             if pin.snapshot_id is not None:
                 addresses = [address for address, _ in table.data_files(pin.snapshot_id)]
         source = parquet_source(addresses, schema)
         connection.execute(f"CREATE VIEW lake.silver.{name} AS SELECT * FROM {source}")  # noqa: S608
-    _attach_ledger(connection, lake, pins)
 
 
 def _attach_ledger(connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins) -> None:

@@ -269,6 +269,20 @@ class LakeCatalog:
                     update.union_by_name(iceberg)
         return LakeTable(self._catalog, table)
 
+    def overwrite(self, name: str, rows: pa.Table) -> None:
+        """Make a small table hold exactly these rows, created or widened if need be."""
+        identifier, iceberg = (self._namespace, name), iceberg_schema(rows.schema, {})
+        with reachable(f"write table {self._namespace}.{name}"):
+            with suppress(NamespaceAlreadyExistsError, IntegrityError):
+                self._catalog.create_namespace((self._namespace,))
+            table = self._catalog.create_table_if_not_exists(
+                identifier, iceberg, location=f"{self._lake}/gold/{self._namespace}/{name}"
+            )
+            if set(iceberg.column_names) - set(table.schema().column_names):
+                with table.update_schema() as update:
+                    update.union_by_name(iceberg)
+            table.overwrite(rows)
+
     def names(self) -> list[str]:
         """The tables that exist."""
         with reachable("list tables"):

@@ -44,8 +44,12 @@ class Lake:
 
 def connect_lake(settings: Settings) -> Lake:
     """Open store and catalog. Raises: ConfigError (folder, scheme), StoreUnavailableError."""
-    endpoint = aws_endpoint("s3")
-    store = open_store(settings.lake, region=settings.region, endpoint=endpoint)
+    store = open_store(settings.lake, region=settings.region, endpoint=aws_endpoint("s3"))
+    return Lake(store, connect_catalog(settings, settings.namespace, store.root))
+
+
+def connect_catalog(settings: Settings, namespace: str, root: str) -> LakeCatalog:
+    """The tables of one namespace of the lake at `root`. Raises: as `connect_lake`."""
     if settings.catalog == "sqlite":
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
@@ -53,12 +57,11 @@ def connect_lake(settings: Settings) -> Lake:
             raise ConfigError(
                 f"cannot create {settings.home}: {error.strerror}. Choose another HEADRACE_HOME."
             ) from error
-    catalog = open_catalog(
+    return open_catalog(
         settings.catalog,
-        lake=store.root,
-        namespace=settings.namespace,
+        lake=root,
+        namespace=namespace,
         sqlite_path=str((settings.home / "catalog.db").absolute()),
         region=settings.region,
-        endpoint=endpoint,
+        endpoint=aws_endpoint("s3"),
     )
-    return Lake(store, catalog)

@@ -274,6 +274,54 @@ class ClosedShardKey:
         return cls(found["feed"], found["stream"], found["shard"])
 
 
+@dataclass(frozen=True, slots=True)
+class GoldBuildKey:
+    """The record of one published build of Gold. Whoever writes number n first has published n."""
+
+    target: str
+    number: int
+
+    @property
+    def path(self) -> str:
+        return f"{self.prefix(self.target)}{self.number:08d}.json"
+
+    @staticmethod
+    def prefix(target: str) -> str:
+        """All builds of a target, in order."""
+        return f"gold/target={target}/builds/"
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read a key back; ValueError if it is not one of a build."""
+        found = _match(r"gold/target=(?P<target>[a-z]+)/builds/(?P<number>\d{8})\.json", path)
+        return cls(found["target"], int(found["number"]))
+
+
+@dataclass(frozen=True, slots=True)
+class DbtArtifactKey:
+    """What dbt leaves behind (`manifest.json`, ...): of one build, or of the published one."""
+
+    target: str
+    name: str
+    build: int | None = None
+
+    @property
+    def path(self) -> str:
+        place = "" if self.build is None else f"builds/{self.build:08d}/"
+        return f"dbt-artifacts/{self.target}/{place}{self.name}"
+
+    @classmethod
+    def parse(cls, path: str) -> Self:
+        """Read a key back; ValueError if it is not one of an artifact."""
+        found = _match(
+            r"dbt-artifacts/(?P<target>[a-z]+)/(builds/(?P<build>\d{8})/)?"
+            r"(?P<name>[A-Za-z0-9_-]+\.[a-z]+)",
+            path,
+        )
+        build = found["build"]
+        return cls(found["target"], found["name"], int(build) if build else None)
+
+
 def _match(pattern: str, path: str) -> re.Match[str]:
     found = re.fullmatch(pattern, path)
     if found is None:

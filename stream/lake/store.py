@@ -72,7 +72,9 @@ class Store:
         return True
 
     def put(self, path: str, data: bytes) -> None:
-        """Create or replace an object. Only for names that contain their content's hash."""
+        """Create or replace an object. Only for names that contain their content's hash, and for
+        copies that whoever reads them may see old or new (dbt's artifacts).
+        """
         try:
             obstore.put(self._backend, path, data, use_multipart=False)
         except (BaseError, OSError) as error:

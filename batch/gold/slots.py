@@ -1,0 +1,105 @@
+"""Slots: where a build is made so that no reader sees it before it is published.
+
+Locally a slot is a folder with one DuckDB file: a build begins with a copy of the published file,
+so only what changed is computed again, and readers keep theirs for as long as they like. On
+Athena two schemas take turns; views in the schema `gold` lead to the published one.
+Not here: what is built (`build`), which slot is published (`stream.lake.gold`).
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream.clock import Clock, now_ms
+from stream.errors import ConfigError
+from stream.lake.gold import GoldBuild, build_numbers, read_build, slot_file
+from stream.lake.store import Store
+from stream.settings import Settings
+
+COLOURS = ("blue", "green")
+KEPT_BUILDS = 2
+"""Local files that stay: the published one and the one before it, for whoever still reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place to build in. `file`: the DuckDB file; None on Athena. `basis`: the published build
+    whose tables it holds already, if any.
+    """
+
+    name: str
+    target: str
+    folder: Path
+    file: Path | None
+    basis: GoldBuild | None
+
+    def environment(self, lake: str) -> dict[str, str]:
+        """What dbt's profile needs to know."""
+        if self.file is not None:
+            return {"DBT_TARGET": self.target, "DBT_GOLD_FILE": str(self.file)}
+        return slot_environment(self.target, self.name, lake)
+
+
+def slot_environment(target: str, colour: str, lake: str) -> dict[str, str]:
+    """What dbt's profile needs to know of a schema's colour."""
+    return {
+        "DBT_TARGET": target,
+        "DBT_GOLD_SCHEMA": f"gold_{colour}",
+        "DBT_GOLD_LOCATION": f"{lake}/gold/",
+        "DBT_ATHENA_RESULTS": f"{lake}/athena-results/",
+    }
+
+
+def open_slot(
+    settings: Settings,
+    store: Store,
+    target: str,
+    published: GoldBuild | None,
+    *,
+    is_full: bool,
+    clock: Clock,
+) -> Slot:
+    """A slot for the next build. `is_full`: it need not hold anything yet."""
+    number = published.number + 1 if published else 1
+    if target != "local":
+        free = next(c for c in COLOURS if published is None or c != published.slot)
+        folder = settings.home / "gold" / f"{target}-{number:08d}-{now_ms(clock)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        basis = None if is_full else _last_in(store, target, free)
+        return Slot(free, target, folder, None, basis)
+    name = f"{number:08d}-{now_ms(clock)}"
+    file = slot_file(settings.home, name)
+    _create_folder(file.parent)
+    source = slot_file(settings.home, published.slot) if published else None
+    if is_full or source is None or not source.is_file():  # another machine's, or deleted
+        return Slot(name, target, file.parent, file, None)
+    shutil.copyfile(source, file)
+    return Slot(name, target, file.parent, file, published)
+
+
+def remove_old_slots(settings: Settings, published: GoldBuild) -> None:
+    """Delete local folders of builds long past; those of killed builds go with their number."""
+    for folder in sorted((settings.home / "gold").iterdir()):
+        number = folder.name.removeprefix("athena-").partition("-")[0]
+        if number.isdigit() and int(number) <= published.number - KEPT_BUILDS:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _last_in(store: Store, target: str, colour: str) -> GoldBuild | None:
+    """The newest published build that was made in this colour: what its tables hold."""
+    for number in reversed(build_numbers(store, target)):
+        build = read_build(store, target, number)
+        if build is not None and build.slot == colour:
+            return build
+    return None
+
+
+def _create_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot create {folder}: {error.strerror}. Choose another HEADRACE_HOME."
+        ) from error
