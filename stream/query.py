@@ -3,7 +3,8 @@
 A view reads exactly the data files of the snapshot that was current when it was made, so a
 compaction or a commit meanwhile is never half-seen. `trades_current`, `trades_asof(t)` and
 `bars_1m_current` resolve corrections and revisions; `quarantine`, `ledger_slices`,
-`ledger_commits` and `gaps` show what the ledger knows.
+`ledger_commits` and `gaps` show what the ledger knows. The tables of the published build of Gold
+are there too, as `gold.<table>` and, where the name is free, `<table>`.
 
 Guarantees: `run_query` only reads; rows that were committed before the call are in its answer.
 Not here: proof that the rows are right (`prove`), printing (`cli`).
@@ -19,9 +20,11 @@ import duckdb
 import pyarrow as pa
 
 from stream.errors import ConfigError, PipelineError, StoreUnavailableError
+from stream.gold_views import add_gold, find_gold
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.entries import HEAD, Entry
+from stream.lake.gold import GoldBuild
 from stream.lake.history import current_slices
 from stream.lake.ledger import open_ledger
 from stream.lake.sql import connect_sql, file_path, parquet_source
@@ -72,10 +75,14 @@ def connect(settings: Settings, feeds: Sequence[str] | None = None) -> duckdb.Du
     Raises: ConfigError (no lake yet, no credentials), StoreUnavailableError.
     """
     wanted = None if feeds is None else {*feeds, *(["bars_1m"] if "trades" in feeds else [])}
-    lake, names = _open_lake(settings)
-    with _explained(_view_names(names)):
+    lake, names, gold = _open_lake(settings)
+    with _explained(_view_names(names, gold)):
         return _connect(
-            settings, lake, names, lambda name: wanted is None or name in {*wanted, *LEDGER_VIEWS}
+            settings,
+            lake,
+            names,
+            gold,
+            lambda name: wanted is None or name in {*wanted, *LEDGER_VIEWS},
         )
 
 
@@ -86,10 +93,10 @@ def run_query(settings: Settings, sql: str) -> pa.Table:
     StoreUnavailableError when files cannot be read.
     """
     check_reads_only(sql)
-    lake, names = _open_lake(settings)
+    lake, names, gold = _open_lake(settings)
     with (
-        _explained(_view_names(names)),
-        closing(_connect(settings, lake, names, _mentioned_in(sql))) as connection,
+        _explained(_view_names(names, gold)),
+        closing(_connect(settings, lake, names, gold, _mentioned_in(sql))) as connection,
     ):
         return connection.execute(sql).to_arrow_table()
 
@@ -127,8 +134,11 @@ def _mentioned_in(sql: str) -> Callable[[str], bool]:
     return lambda name: name in text
 
 
-def _open_lake(settings: Settings) -> tuple[Lake, list[str]]:
-    """The lake and the names of its tables. Raises: ConfigError if it has none."""
+def _open_lake(settings: Settings) -> tuple[Lake, list[str], GoldBuild | None]:
+    """The lake, the names of its tables, and what is published of Gold.
+
+    Raises: ConfigError if it has no tables.
+    """
     lake = connect_lake(settings)
     names = lake.catalog.names()
     if not names:
@@ -136,16 +146,22 @@ def _open_lake(settings: Settings) -> tuple[Lake, list[str]]:
             f"the lake {settings.lake} has no tables yet: start a feed with `headrace run FEED`, "
             "or see it all with `headrace demo`."
         )
-    return lake, names
+    return lake, names, find_gold(lake.store, settings.home)
 
 
-def _view_names(names: Sequence[str]) -> list[str]:
+def _view_names(names: Sequence[str], gold: GoldBuild | None) -> list[str]:
     derived = {"trades": ["trades_current", "trades_asof(ns)"], "bars_1m": ["bars_1m_current"]}
-    return sorted([*names, *(d for name in names for d in derived.get(name, [])), *LEDGER_VIEWS])
+    tables = (gold.relations or {}) if gold else {}
+    found = [*names, *(d for name in names for d in derived.get(name, [])), *LEDGER_VIEWS, *tables]
+    return sorted(found)
 
 
 def _connect(
-    settings: Settings, lake: Lake, names: Sequence[str], is_wanted: Callable[[str], bool]
+    settings: Settings,
+    lake: Lake,
+    names: Sequence[str],
+    gold: GoldBuild | None,
+    is_wanted: Callable[[str], bool],
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the wanted views."""
     connection = connect_sql(settings.lake, settings.region)
@@ -156,6 +172,8 @@ def _connect(
                 _add_table(connection, lake.catalog.open(name))
         if any(is_wanted(name) for name in LEDGER_VIEWS):
             _add_ledger(connection, lake, names)
+        if gold is not None:
+            add_gold(connection, settings.home, gold, is_wanted)
     except BaseException:
         connection.close()
         raise

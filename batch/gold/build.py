@@ -22,7 +22,7 @@ from batch.gold.project import find_project, project_hash, project_variable
 from batch.gold.report import GoldReport
 from batch.gold.results import count_passed, model_results, stored_relations, test_failures
 from batch.gold.scope import Scope, is_up_to_date, plan_scope
-from batch.gold.slots import Slot, open_slot, remove_old_slots
+from batch.gold.slots import Slot, one_build, open_slot, remove_old_slots
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import CommitConflictError
 from stream.lake.connect import Lake, connect_lake
@@ -49,6 +49,28 @@ def build_gold(
     Raises: ConfigError (no lake, no project), PipelineError (dbt itself failed),
     CommitConflictError (another build was published meanwhile).
     """
+    with one_build(settings.home, clock):
+        return _build(
+            settings,
+            target=target,
+            is_full=is_full,
+            days=days,
+            select=select,
+            progress=progress,
+            clock=clock,
+        )
+
+
+def _build(
+    settings: Settings,
+    *,
+    target: str,
+    is_full: bool,
+    days: Sequence[date],
+    select: str | None,
+    progress: Progress,
+    clock: Clock,
+) -> GoldReport:
     began, project = clock.monotonic(), find_project()
     lake, code = connect_lake(settings), project_hash(project)
     published = read_published(lake.store, target)
@@ -170,4 +192,4 @@ def complete_publication(
         return
     slot = slot_file(settings.home, build.slot).parent
     keep_artifacts(lake.store, target, build.number, slot)
-    remove_old_slots(settings, build)
+    remove_old_slots(lake.store, settings, target, build)

@@ -8,19 +8,25 @@ Not here: what is built (`build`), which slot is published (`stream.lake.gold`).
 
 from __future__ import annotations
 
+import fcntl
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from stream.clock import Clock, now_ms
-from stream.errors import ConfigError
+from stream.errors import CommitConflictError, ConfigError
 from stream.lake.gold import GoldBuild, build_numbers, read_build, slot_file
 from stream.lake.store import Store
 from stream.settings import Settings
 
 COLOURS = ("blue", "green")
-KEPT_BUILDS = 2
-"""Local files that stay: the published one and the one before it, for whoever still reads it."""
+LOCK_SECONDS = 3_600.0
+_OURS = {"local": re.compile(r"\d{8}-\d+"), "athena": re.compile(r"athena-\d{8}-\d+")}
+"""Names of the folders of builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +68,13 @@ def open_slot(
     clock: Clock,
 ) -> Slot:
     """A slot for the next build. `is_full`: it need not hold anything yet."""
+    if published:
+        remove_old_slots(store, settings, target, published)
     number = published.number + 1 if published else 1
     if target != "local":
         free = next(c for c in COLOURS if published is None or c != published.slot)
         folder = settings.home / "gold" / f"{target}-{number:08d}-{now_ms(clock)}"
-        folder.mkdir(parents=True, exist_ok=True)
+        _create_folder(folder)
         basis = None if is_full else _last_in(store, target, free)
         return Slot(free, target, folder, None, basis)
     name = f"{number:08d}-{now_ms(clock)}"
@@ -79,12 +87,46 @@ def open_slot(
     return Slot(name, target, file.parent, file, published)
 
 
-def remove_old_slots(settings: Settings, published: GoldBuild) -> None:
-    """Delete local folders of builds long past; those of killed builds go with their number."""
-    for folder in sorted((settings.home / "gold").iterdir()):
-        number = folder.name.removeprefix("athena-").partition("-")[0]
-        if number.isdigit() and int(number) <= published.number - KEPT_BUILDS:
+@contextmanager
+def one_build(home: Path, clock: Clock, patience_seconds: float = LOCK_SECONDS) -> Iterator[None]:
+    """Let one build at a time run on this machine; wait for the one that runs.
+
+    The kernel lets go of the lock when a process ends, however it ends. Builds of other machines
+    are told apart by the number that each publishes. Raises: CommitConflictError after the wait.
+    """
+    folder = home / "gold"
+    _create_folder(folder)
+    deadline = clock.monotonic() + patience_seconds
+    with (folder / "lock").open("w") as lock:
+        while not _is_mine(lock):
+            if clock.monotonic() >= deadline:
+                raise CommitConflictError(
+                    f"another build of Gold has been running on {folder} for "
+                    f"{patience_seconds:.0f} s. Wait for it, or end its process."
+                )
+            clock.sleep(0.2)
+        yield
+
+
+def remove_old_slots(store: Store, settings: Settings, target: str, published: GoldBuild) -> None:
+    """Delete folders that nobody reads: of builds before the last two, rejected, or killed.
+
+    The published file stays, and the one before it for whoever still reads it. Call it under
+    `one_build` alone.
+    """
+    previous = read_build(store, target, published.number - 1)
+    kept = {published.slot, previous.slot if previous else ""}
+    for folder in (settings.home / "gold").iterdir():
+        if folder.name not in kept and _OURS[target].fullmatch(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_mine(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _last_in(store: Store, target: str, colour: str) -> GoldBuild | None:
@@ -98,7 +140,7 @@ def _last_in(store: Store, target: str, colour: str) -> GoldBuild | None:
 
 def _create_folder(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"cannot create {folder}: {error.strerror}. Choose another HEADRACE_HOME."
