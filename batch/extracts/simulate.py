@@ -3,7 +3,9 @@
 For trying replay and backfill, and for their tests. A day's parts are a pure function of data
 set, day, symbols and options: extracted twice, the same bytes land. Options: `rows_per_day`
 (of prices_daily: as many symbols, unless they are named), `rows_per_part`, `seed`. Every day is
-a trading day. Not here: the market (`stream.producers.simulate_history`).
+a trading day. The books (`positions`, `transactions`) hold what they hold: neither symbols nor
+rows can be asked for; a day on which nothing happened has no part. Not here: the market
+(`stream.producers.simulate_history`), the books (`stream.producers.simulate_books`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,10 @@ from datetime import date, timedelta
 
 from batch.extracts import ExtractRequest, Part
 from stream.errors import ConfigError
+from stream.producers.simulate_books import BOOK_FEEDS, simulate_book_day
 from stream.producers.simulate_history import DEFAULT_SYMBOLS, HISTORY_FEEDS, simulate_day
+
+DATASETS = (*HISTORY_FEEDS, *BOOK_FEEDS)
 
 DEFAULTS = {"rows_per_day": 10_000, "rows_per_part": 100_000, "seed": 7}
 MAX_ROWS_PER_DAY = 20_000_000
@@ -31,9 +36,9 @@ class SimulatedExtractor:
 
     def feed_of(self, dataset: str) -> str:
         """A data set is named like the feed it fills."""
-        if dataset not in HISTORY_FEEDS:
+        if dataset not in DATASETS:
             raise ConfigError(
-                f"simulated: no data set {dataset!r}; there are {', '.join(HISTORY_FEEDS)}"
+                f"simulated: no data set {dataset!r}; there are {', '.join(DATASETS)}"
             )
         return dataset
 
@@ -48,6 +53,9 @@ class SimulatedExtractor:
         options = check_options(request.options)
         if feed == "prices_daily" and "rows_per_day" not in request.options:
             options["rows_per_day"] = DEFAULT_SYMBOLS
+        if feed in BOOK_FEEDS:
+            del options["rows_per_day"]
+            _check_books(request)
         _check_symbols(request.symbols)
         for day in _days(request):
             for number, lines in enumerate(_parts_of(feed, day, request.symbols, options)):
@@ -60,10 +68,12 @@ class SimulatedExtractor:
 def _parts_of(
     feed: str, day: date, symbols: tuple[str, ...], options: Mapping[str, int]
 ) -> Iterator[list[bytes]]:
-    size, lines = options["rows_per_part"], list[bytes]()
-    days = simulate_day(
-        feed, day, rows=options["rows_per_day"], seed=options["seed"], symbols=symbols
-    )
+    size, seed, lines = options["rows_per_part"], options["seed"], list[bytes]()
+    days: Iterator[list[bytes]]
+    if feed in BOOK_FEEDS:
+        days = iter([simulate_book_day(feed, day, seed=seed)])
+    else:
+        days = simulate_day(feed, day, rows=options["rows_per_day"], seed=seed, symbols=symbols)
     for more in days:
         lines += more
         while len(lines) >= size:
@@ -101,6 +111,15 @@ def check_options(options: Mapping[str, str]) -> dict[str, int]:
     if faults:
         raise ConfigError(f"simulated: {'; '.join(faults)}; options are {', '.join(DEFAULTS)}")
     return found
+
+
+def _check_books(request: ExtractRequest) -> None:
+    """Their rows follow from the portfolios: half a book would contradict its cash."""
+    if request.symbols or "rows_per_day" in request.options:
+        raise ConfigError(
+            f"simulated: {request.dataset} are whole books; ask for them without symbols and "
+            "without rows_per_day"
+        )
 
 
 def _check_symbols(symbols: tuple[str, ...]) -> None:

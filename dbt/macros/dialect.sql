@@ -35,3 +35,14 @@
 {% macro athena__unnest_split(text, separator) -%}
   cross join unnest(split({{ text }}, '{{ separator }}')) as split_items(item)
 {%- endmacro %}
+
+{#- True if a text holds a match of a regular expression (RE2 here, Java's there: keep to what both
+    have). -#}
+{% macro matches(text, pattern) -%} {{ return(adapter.dispatch('matches')(text, pattern)) }} {%- endmacro %}
+{% macro duckdb__matches(text, pattern) -%} regexp_matches({{ text }}, '{{ pattern | replace("'", "''") }}') {%- endmacro %}
+{% macro athena__matches(text, pattern) -%} regexp_like({{ text }}, '{{ pattern | replace("'", "''") }}') {%- endmacro %}
+
+{#- The clock, UTC. Only for tests of recency: no model reads a clock. -#}
+{% macro clock_utc() -%} {{ return(adapter.dispatch('clock_utc')()) }} {%- endmacro %}
+{% macro duckdb__clock_utc() -%} make_timestamp(epoch_us(current_timestamp)) {%- endmacro %}
+{% macro athena__clock_utc() -%} cast(current_timestamp at time zone 'UTC' as timestamp(6)) {%- endmacro %}

@@ -60,7 +60,7 @@ def simulate_day(
     (True, [3])
     """
     if feed == "prices_daily":
-        yield [_bar(day, seed, symbol) for symbol in symbols or _own_names(rows, seed)]
+        yield [_bar(day, seed, symbol) for symbol in symbols or own_names(rows, seed)]
         return
     if feed not in _MARKETS:
         raise ConfigError(
@@ -68,7 +68,7 @@ def simulate_day(
         )
     rule = MarketRule(symbols=len(symbols) or DEFAULT_SYMBOLS)
     market, rng = _open_market(feed, day, seed, rule)
-    rename = _renamer(_own_names(rule.symbols, seed), symbols)
+    rename = _renamer(own_names(rule.symbols, seed), symbols)
     # Gaps of a Poisson process, stretched to the day.
     ends = np.cumsum(rng.exponential(1.0, rows + 1))
     begin_ns = (day - _EPOCH).days * _DAY_NS
@@ -95,7 +95,8 @@ def _open_market(
     return market, rng
 
 
-def _own_names(count: int, seed: int) -> tuple[str, ...]:
+def own_names(count: int, seed: int) -> tuple[str, ...]:
+    """The simulated market's own symbols, the first `count`."""
     return tuple(Instruments(np.random.default_rng(seed), MarketRule(symbols=count)).names)
 
 
@@ -110,7 +111,7 @@ def _renamer(own: tuple[str, ...], wanted: tuple[str, ...]) -> Callable[[bytes],
 
 def _bar(day: date, seed: int, symbol: str) -> bytes:
     """One bar: it opens where the day before closed, and became known when its day was over."""
-    before, close = _close(day - timedelta(days=1), seed, symbol), _close(day, seed, symbol)
+    before, close = close_of(day - timedelta(days=1), seed, symbol), close_of(day, seed, symbol)
     rng = np.random.default_rng([seed, crc32(symbol.encode()), day.toordinal(), 1])
     up, down = rng.exponential(0.004, 2)
     bar = {
@@ -127,7 +128,7 @@ def _bar(day: date, seed: int, symbol: str) -> bytes:
     return orjson.dumps(bar)
 
 
-def _close(day: date, seed: int, symbol: str) -> float:
+def close_of(day: date, seed: int, symbol: str) -> float:
     """A symbol's close: slow waves around its level, and the day's own noise."""
     own = np.random.default_rng([seed, crc32(symbol.encode())])
     level, phases = own.lognormal(4.0, 1.0), own.uniform(0, 2 * np.pi, 3)
