@@ -14,16 +14,15 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 from rich.console import Console
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
-from stream.demo_screen import Line, Screen, table_of
+from stream.demo_screen import Line, Screen, cells_of, table_of
 from stream.errors import ConfigError, PipelineError
 from stream.heartbeat import Pulse, read_pulse
 from stream.local.platform import create_lake_and_streams, embedded
@@ -48,6 +47,18 @@ FROM bars_1m_current WHERE trades > 0 GROUP BY ALL ORDER BY sum(notional) DESC L
 """
 
 
+class Finale(Protocol):
+    """What follows the proof; it may prepare itself while the stream runs."""
+
+    def begin(self, settings: Settings) -> None:
+        """Start to prepare, without blocking. `settings` are those of the demo's platform."""
+        ...
+
+    def conclude(self, console: Console) -> tuple[bool, Any]:
+        """Show it; whether all is well, and what `--json` prints."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DemoResult:
     """What the demo shows at its end. `published`: messages that Kinesis acknowledged."""
@@ -59,6 +70,7 @@ class DemoResult:
     verdict: str
     home: str | None
     seconds: float
+    finale: Any = None
 
 
 @dataclass(slots=True)
@@ -107,6 +119,7 @@ def run_demo(
     seed: int = 7,
     keep: bool = False,
     is_quiet: bool = False,
+    finale: Finale | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> DemoResult:
     """Run it. Publishes `records` messages (default: 15 s at `rate`, 3,000 a second).
@@ -136,13 +149,24 @@ def run_demo(
         }
         publishing = _publish(settings, feeds, requests)
         stack.callback(publishing.end)
+        if finale is not None:
+            finale.begin(settings)
         _watch(settings, feeds, publishing, screen, clock)
         for feed in feeds:  # SIGTERM: the open epoch is committed, then exit 0
             reap(feed.process)
         screen.close()
-        home = str(settings.home) if keep else None
-        seconds = clock.monotonic() - began
-        return _conclude(settings, feeds, home=home, seconds=seconds, console=screen.console)
+        result = _conclude(settings, feeds, console=screen.console)
+        is_well, more = finale.conclude(screen.console) if finale is not None else (True, None)
+        screen.console.print(result.verdict)
+        if keep:
+            _say_where(screen.console, settings.home)
+        return replace(
+            result,
+            is_equal=result.is_equal and is_well,
+            finale=more,
+            home=str(settings.home) if keep else None,
+            seconds=round(clock.monotonic() - began, 1),
+        )
 
 
 def _demo_settings(settings: Settings, stack: ExitStack, *, keep: bool) -> Settings:
@@ -262,9 +286,7 @@ def _line(feed: _Feed, clock: Clock) -> Line:
     )
 
 
-def _conclude(
-    settings: Settings, feeds: list[_Feed], *, home: str | None, seconds: float, console: Console
-) -> DemoResult:
+def _conclude(settings: Settings, feeds: list[_Feed], *, console: Console) -> DemoResult:
     """Query fresh Silver, prove every feed, and compare with what Kinesis acknowledged."""
     answer = run_query(settings, QUERY)
     proofs = [prove(settings, feed.name) for feed in feeds]
@@ -272,10 +294,8 @@ def _conclude(
     committed = {proof.feed: proof.totals.messages for proof in proofs}
     is_equal = published == committed and all(proof.is_equal for proof in proofs)
     verdict = _verdict(published, committed, is_equal=is_equal)
-    _print(console, answer, proofs, verdict, home)
-    return DemoResult(
-        published, committed, answer.to_pylist(), is_equal, verdict, home, round(seconds, 1)
-    )
+    _print(console, answer, proofs)
+    return DemoResult(published, committed, answer.to_pylist(), is_equal, verdict, None, 0.0)
 
 
 def _verdict(published: dict[str, int], committed: dict[str, int], *, is_equal: bool) -> str:
@@ -285,10 +305,12 @@ def _verdict(published: dict[str, int], committed: dict[str, int], *, is_equal: 
     return f"DIFFERENT: acknowledged {published}, accounted for {committed}; see the proofs above"
 
 
-def _print(
-    console: Console, answer: pa.Table, proofs: list[Proof], verdict: str, home: str | None
-) -> None:
-    top = [{name: _cell(value) for name, value in row.items()} for row in answer.to_pylist()]
+def _say_where(console: Console, home: Path) -> None:
+    console.print(f'\nKept in {home}. Look around, e.g.: headrace query "FROM bars_1m_current"')
+
+
+def _print(console: Console, answer: pa.Table, proofs: list[Proof]) -> None:
+    top = [cells_of(row) for row in answer.to_pylist()]
     console.print(table_of(top, "headrace query: top symbols by notional, from fresh Silver"))
     rows = [
         {
@@ -307,10 +329,3 @@ def _print(
     for proof in proofs:
         if not proof.is_equal:
             console.print(str(proof))
-    console.print(verdict)
-    if home:
-        console.print(f'\nKept in {home}. Look around, e.g.: headrace query "FROM bars_1m_current"')
-
-
-def _cell(value: Any) -> str:
-    return f"{value:,.2f}" if isinstance(value, Decimal | float) else f"{value}"

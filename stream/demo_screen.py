@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from decimal import Decimal
+from typing import Any, Self
 
 from rich import box
 from rich.console import Console
@@ -80,6 +81,18 @@ def table_of(rows: Sequence[Mapping[str, str | int]], title: str | None = None) 
     for row in rows:
         table.add_row(*(v if isinstance(v, str) else f"{v:,}" for v in row.values()))
     return table
+
+
+def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row of an answer as text: prices and amounts with two decimals.
+
+    >>> cells_of({"symbol": "ACME", "last": 1234.5, "trades": 7})
+    {'symbol': 'ACME', 'last': '1,234.50', 'trades': '7'}
+    """
+    return {
+        name: f"{value:,.2f}" if isinstance(value, Decimal | float) else f"{value}"
+        for name, value in row.items()
+    }
 
 
 def _table(lines: Sequence[Line]) -> Table:

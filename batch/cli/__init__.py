@@ -21,9 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _add_verbs() -> None:
     from batch.cli import backfill, extract, gold, maintain, prefect, replay
-    from stream.cli import platform
+    from stream.cli import demo, platform
 
     prefect.add_to(platform.up)
+    gold.add_to(demo.demo)
 
     for verb in (
         replay.replay,

@@ -118,6 +118,28 @@ def docs(port: int, write: Path | None, target: str) -> None:
     serve_page(page, port, lambda url: click.echo(f"Gold's documentation: {url} (Ctrl-C ends)"))
 
 
+def add_to(demo: click.Command) -> None:
+    """Let the demo end with Gold."""
+    demo.params.append(
+        click.Option(
+            ["--gold/--no-gold"],
+            default=True,
+            expose_value=False,
+            callback=_choose,
+            help="End with Gold: top movers, value at risk.  [default: gold]",
+        )
+    )
+
+
+def _choose(context: click.Context, _: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from batch.gold_demo import GoldFinale
+    from stream.cli.demo import FINALE
+
+    context.meta[FINALE] = GoldFinale()
+
+
 def _plain(report: Any) -> dict[str, Any]:
     from stream.cli.output import to_plain
 

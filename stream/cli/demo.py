@@ -9,6 +9,9 @@ import click
 from stream.cli.context import open_settings
 from stream.cli.output import json_option, print_json
 
+FINALE = "headrace.demo.finale"
+"""In `context.meta`: a `stream.demo.Finale` that another layer adds."""
+
 
 @click.command()
 @click.option("--records", type=click.IntRange(min=1), help="Stop after this many messages.")
@@ -49,6 +52,7 @@ def demo(
         seed=seed,
         keep=keep,
         is_quiet=as_json,
+        finale=click.get_current_context().meta.get(FINALE),
     )
     if as_json:
         print_json(result)
