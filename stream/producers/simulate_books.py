@@ -1,12 +1,12 @@
 """Simulated books: three portfolios over the simulated daily prices, as positions and transactions.
 
 They begin on `INCEPTION`, whatever day is asked for; before it there are none. Every month has its
-own plan, drawn from (seed, portfolio, month): trades at that day's simulated close with a fee,
-dividends, an account fee, money in and out. A day is then a pure function of (day, seed):
-the positions of a day are its transactions and those of all days before, added up. "growth" and
-"income" never go short nor overdrawn; "macro" holds shorts, one of which may turn. Average costs
-follow the average-cost method without fees, rounded to 8 decimals after every opening trade.
-All persons, addresses and accounts are invented. Clean: no corrections, nothing late.
+own plan, drawn from (seed, portfolio, month): trades at that day's simulated close with a fee (at
+most one a symbol and day), dividends, an account fee, money in and out. A day is then a pure
+function of (day, seed): its positions are its transactions and those of all days before, added up.
+"growth" and "income" never go short nor overdrawn; "macro" holds shorts, one of which may turn.
+Average costs follow the average-cost method without fees, rounded to 8 decimals after every
+opening trade. All persons, addresses and accounts are invented. No corrections, nothing late.
 """
 
 from __future__ import annotations
@@ -243,7 +243,8 @@ def _planned(book: Book, number: int, seed: int, rng: np.random.Generator) -> It
         is_buy, note = rng.random() < 0.5, int(rng.integers(4 * len(book.notes)))
         units = Decimal(_units(book, symbol, size / len(book.weights), seed))
         text = book.notes[note] if note < len(book.notes) else None
-        wishes.append(_trade(day, "buy" if is_buy else "sell", symbol, units, seed, note=text))
+        if (day, symbol) not in {(wish.day, wish.symbol) for wish in wishes}:
+            wishes.append(_trade(day, "buy" if is_buy else "sell", symbol, units, seed, note=text))
     if book.monthly:
         kind = "deposit" if book.monthly > 0 else "withdraw"
         wishes.append(Event(first, 10, kind, None, abs(book.monthly), note=book.notes[0]))
