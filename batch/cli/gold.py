@@ -79,6 +79,9 @@ def show_report(report: GoldReport) -> None:
     for failure in report.failures:
         _show_failure(failure)
     click.echo(str(report))
+    if not report.is_ok:
+        place = f" The rejected build, until the next one: {report.file}" if report.file else ""
+        click.echo(f"What to do: deploy/runbooks/gold-was-rejected.md.{place}")
 
 
 def _show_failure(failure: TestFailure) -> None:

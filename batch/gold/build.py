@@ -114,6 +114,7 @@ def _build(
         tests_passed=count_passed(run),
         failures=failures,
         numbers=scope.pins.numbers,
+        file=str(slot.file) if slot.file else None,
     )
 
 

@@ -38,7 +38,9 @@ class TestFailure:
 
 @dataclass(frozen=True, slots=True)
 class GoldReport:
-    """One build. `days` None: all of them. `numbers`: the ledger entries that it includes."""
+    """One build. `days` None: all of them. `numbers`: the ledger entries that it includes.
+    `file`: the DuckDB file that holds it, kept until the next build if it was rejected.
+    """
 
     verdict: Verdict
     target: str
@@ -51,6 +53,7 @@ class GoldReport:
     tests_passed: int = 0
     failures: tuple[TestFailure, ...] = ()
     numbers: Mapping[str, int] = field(default_factory=dict)
+    file: str | None = None
 
     @property
     def errors(self) -> list[TestFailure]:

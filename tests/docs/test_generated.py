@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
+from stream.cli.dbt_sources import SOURCES, render_sources
 from stream.cli.feeds import GENERATED, render_feeds
 from stream.feeds import load_feeds
 
@@ -19,3 +22,18 @@ def test_feeds_page_names_every_column():
     page = (ROOT / GENERATED).read_text()
     for contract in load_feeds().values():
         assert all(f"`{column.name}`" in page for column in contract.columns)
+
+
+def test_dbt_sources_equal_the_contracts():
+    sources = (ROOT / SOURCES).read_text()
+    assert sources == render_sources(load_feeds().values()), "run `headrace feeds --write`"
+
+
+def test_dbt_sources_hold_every_column_of_every_table():
+    silver, ledger = yaml.safe_load((ROOT / SOURCES).read_text())["sources"]
+    tables = {table["name"]: table for table in silver["tables"]}
+    assert tables.keys() == {*load_feeds(), "bars_1m"}
+    for name, contract in load_feeds().items():
+        columns = {column["name"] for column in tables[name]["columns"]}
+        assert columns == set(contract.silver_schema.names)
+    assert {table["name"] for table in ledger["tables"]} == {"commits", "events", "gaps", "rejects"}
