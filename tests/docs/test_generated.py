@@ -19,3 +19,10 @@ def test_feeds_page_names_every_column():
     page = (ROOT / GENERATED).read_text()
     for contract in load_feeds().values():
         assert all(f"`{column.name}`" in page for column in contract.columns)
+
+
+def test_feeds_page_says_how_personal_data_is_masked_and_why():
+    page = (ROOT / GENERATED).read_text()
+    for contract in load_feeds().values():
+        for column in contract.pii_columns:
+            assert f"| {column.pii.mask}: {column.pii.why} |" in page
