@@ -1,9 +1,9 @@
 """The road on one page: slices of a feed become Bronze, Silver, quarantine and one commit.
 
     lanes ─▶ slice ─┬─▶ Bronze object (exact bytes)
-                    └─▶ decode ─▶ dedup ─▶ Silver files ─┐
-                          └─▶ quarantine                 ├─▶ ONE commit per epoch ─▶ bars
-                                                         ┘   (files + positions + ledger)
+                    └─▶ decode ─▶ mask ─▶ dedup ─▶ Silver files ─┐
+                          └─▶ quarantine                         ├─▶ ONE commit per epoch ─▶ bars
+                                                                 ┘   (files, positions, ledger)
 
 `Road.process` makes everything of a slice durable, `RoadCommitter.commit` makes it visible.
 Live flows, replays and the benchmark run this same code; only the lanes differ.
@@ -30,6 +30,7 @@ from stream.lake.catalog import StagedFile
 from stream.lake.entries import Entry, GapRecord, ObjectRef, SliceRecord
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store
+from stream.masking import Masker, row_mask
 from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files
 from stream.slices import ShardRef, Slice
@@ -95,11 +96,13 @@ class Road:
         dedup: RowFilter,
         upload_threads: int = 8,
         *,
+        masker: Masker | None = None,
         for_bars: bool = True,
         keep_bronze: Callable[[Slice], ObjectRef] | None = None,
     ) -> None:
-        """`for_bars`: also sum each slice for `bars_1m`, if the feed has bars. `keep_bronze`:
-        where a slice's records are kept already (an extract); None writes them to Bronze.
+        """`masker`: required of feeds with personal data. `for_bars`: also sum each slice for
+        `bars_1m`, if the feed has bars. `keep_bronze`: where a slice's records are kept already
+        (an extract); None writes them to Bronze.
         """
         self._contract = contract
         self._store = store
@@ -107,7 +110,8 @@ class Road:
         self._dedup = dedup
         self._keep_bronze = keep_bronze or partial(write_bronze, store)
         self._for_bars = for_bars and contract.has_bars
-        self._watch = RejectWatch(contract.rejects)
+        self._mask = row_mask(contract, masker)
+        self._watch = RejectWatch(contract.rejects, quotes_messages=not contract.pii_columns)
         self._pool = ThreadPoolExecutor(upload_threads, thread_name_prefix="upload")
 
     def process(self, slices: Sequence[Slice]) -> list[SliceResult]:
@@ -132,7 +136,7 @@ class Road:
         decoded = decode_records(self._contract, item.records)
         self._watch.check(item, decoded.messages, decoded.rejected, decoded.rejects)
         distinct = self._dedup.drop_duplicates(
-            item.shard, item.first, item.arrival_ns[1], decoded.rows
+            item.shard, item.first, item.arrival_ns[1], self._mask(decoded.rows)
         )
         rows = silver_rows(self._contract, item, distinct)
         files = slice_files(self._contract, item, rows, self._schema)

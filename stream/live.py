@@ -21,6 +21,7 @@ from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.entries import GapRecord
 from stream.lake.ledger import Ledger
+from stream.masking import open_masker, pin_masker
 from stream.settings import Settings
 from stream.silver import SilverKeys
 from stream.slices import ShardPosition, ShardRef
@@ -50,7 +51,9 @@ def run_feed(
     contract = load_feed(feed)
     lake = connect_lake(settings)
     source = reader or open_reader(settings, feed)
+    masker = open_masker(settings, lake, contract)
     table = lake.table(contract)
+    pin_masker(table, masker)
     ledger = Ledger(feed, table, lake.store, clock)
     pin_start(ledger, source, feed, settings.start, clock)
     lanes = _open_lanes(settings, feed, source, lake, clock)
@@ -59,7 +62,9 @@ def run_feed(
         bars.catch_up()
     keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
     dedup = Dedup(contract, keys)
-    road = Road(contract, lake.store, table.arrow_schema, dedup, settings.upload_threads)
+    road = Road(
+        contract, lake.store, table.arrow_schema, dedup, settings.upload_threads, masker=masker
+    )
     committer = RoadCommitter(
         ledger,
         bars,

@@ -72,8 +72,10 @@ def read_rejects(data: bytes) -> pa.Table:
 class RejectWatch:
     """Stops a shard whose messages are mostly refused: the producer or the decoder is wrong."""
 
-    def __init__(self, limit: RejectLimit) -> None:
+    def __init__(self, limit: RejectLimit, *, quotes_messages: bool = True) -> None:
+        """`quotes_messages`: whether an error may quote one; logs hold no personal data."""
         self._limit = limit
+        self._quotes_messages = quotes_messages
         self._recent: dict[ShardRef, deque[tuple[int, int]]] = {}
         self._open_run: dict[ShardRef, int] = {}
 
@@ -100,10 +102,12 @@ class RejectWatch:
     def _stop(self, item: Slice, what: str, rejects: pa.Table) -> QuarantineLimitError:
         counts = pc.value_counts(rejects["reason"]).to_pylist()
         top = max(counts, key=lambda c: c["counts"])["values"] if counts else "?"
-        sample = rejects["raw"][0].as_py()[:80] if rejects.num_rows else b""
+        sample = ""
+        if self._quotes_messages and rejects.num_rows:
+            sample = f", e.g. {rejects['raw'][0].as_py()[:80]!r}"
         return QuarantineLimitError(
             f"{item.shard}: {what} (limit: {self._limit.share:.0%} of {self._limit.over_rows}, or "
-            f"{self._limit.run} in a row), mostly {top!r}, e.g. {sample!r}. The slice is not "
+            f"{self._limit.run} in a row), mostly {top!r}{sample}. The slice is not "
             "committed; fix the producer or the decoder, then start the feed again."
         )
 

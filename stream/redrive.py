@@ -1,6 +1,6 @@
 """Land quarantined messages that the decoder of today accepts: once, after a decoder fix.
 
-    quarantine objects ─▶ decode again ─▶ not in Silver yet? ─▶ data files ─▶ ONE commit ─▶ bars
+    quarantine objects ─▶ decode again, mask ─▶ new to Silver? ─▶ data files ─▶ ONE commit ─▶ bars
 
 A message leaves the quarantine when nothing of it is refused any more; the others stay. Its rows
 carry the slice, shard and sequence number that it came with, so lineage and `prove` hold, and
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -39,6 +39,7 @@ from stream.lake.history import SliceState, current_slices
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store
+from stream.masking import Masker, open_masker, pin_masker, row_mask
 from stream.quarantine import read_rejects
 from stream.settings import Settings
 from stream.silver import DataFile, build_files, silver_rows, slice_dictionary
@@ -92,7 +93,9 @@ def redrive_feed(
 
     Raises: ConfigError (no such feed, never started), FatalError (a quarantine object is gone).
     """
-    return redrive(connect_lake(settings), load_feed(feed), reasons, dry_run=not apply)
+    lake, contract = connect_lake(settings), load_feed(feed)
+    masker = open_masker(settings, lake, contract)
+    return redrive(lake, contract, reasons, dry_run=not apply, masker=masker)
 
 
 def redrive(
@@ -102,12 +105,14 @@ def redrive(
     *,
     dry_run: bool = True,
     clock: Clock = SYSTEM_CLOCK,
+    masker: Masker | None = None,
 ) -> RedriveReport:
-    """`redrive_feed` for a lake and a contract at hand."""
-    work = _Redrive(lake, contract, frozenset(reasons))
+    """`redrive_feed` for a lake and a contract at hand. `masker`: required with personal data."""
+    work = _Redrive(lake, contract, frozenset(reasons), row_mask(contract, masker))
     if dry_run:
         return work.report(work.plan(), is_applied=False)
     table, _ = lake.ledger(contract.feed)
+    pin_masker(table, masker)
     ledger = Ledger(contract.feed, table, lake.store, clock)
     schema, planned = table.arrow_schema, list[Landing]()
 
@@ -139,8 +144,15 @@ class _Redrive:
     pass whose plan is older than the table.
     """
 
-    def __init__(self, lake: Lake, contract: Contract, reasons: frozenset[str]) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        contract: Contract,
+        reasons: frozenset[str],
+        mask: Callable[[pa.Table], pa.Table],
+    ) -> None:
         self._contract = contract
+        self._mask = mask
         self._store = lake.store
         self._reasons = reasons
         self._table, self._ledger = lake.ledger(contract.feed)
@@ -193,7 +205,7 @@ class _Redrive:
                 continue
             messages = _messages(self._store, record.quarantine, self._done, self._reasons)
             if messages.num_rows:
-                accepted = _decode_again(self._contract, record, messages, refused)
+                accepted = _decode_again(self._contract, self._mask, record, messages, refused)
                 self._accepted += [accepted] if accepted.keys else []
         self._refused = dict(refused)
         hashes = [accepted.hashes for accepted in self._accepted]
@@ -258,9 +270,13 @@ def _messages(
 
 
 def _decode_again(
-    contract: Contract, record: SliceRecord, messages: pa.Table, refused: Counter[str]
+    contract: Contract,
+    mask: Callable[[pa.Table], pa.Table],
+    record: SliceRecord,
+    messages: pa.Table,
+    refused: Counter[str],
 ) -> Accepted:
-    """Decode one object's messages, one per record, and keep those without any reject."""
+    """Decode one object's messages, one per record, and keep those without any reject, masked."""
     records = _as_records(messages)
     decoded = decode_records(contract, records)
     reasons = dict(
@@ -274,7 +290,7 @@ def _decode_again(
     is_good = np.ones(messages.num_rows, bool)
     is_good[list(reasons)] = False
     good = messages.filter(pa.array(is_good))
-    rows = decoded.rows.filter(pa.array(is_good[decoded.rows["record_no"].to_numpy()]))
+    rows = mask(decoded.rows).filter(pa.array(is_good[decoded.rows["record_no"].to_numpy()]))
     keys = zip(good["record_no"].to_pylist(), good["line_no"].to_pylist(), strict=True)
     ignored = good.num_rows - len(pc.unique(rows["record_no"]))
     rows = _with_lineage(contract, record, records, messages, rows)

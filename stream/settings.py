@@ -18,6 +18,9 @@ from stream.clock import parse_time_ms
 from stream.errors import ConfigError
 from stream.slices import SliceRule
 
+PII_KEY_CHARACTERS = 32
+"""At least so long: the masked names are few and known, so the key is all that hides them."""
+
 
 class Settings(BaseSettings):
     """Every knob of the platform. Defaults are what `headrace up` on a laptop needs."""
@@ -88,6 +91,18 @@ class Settings(BaseSettings):
         None, description="Secrets Manager name or ARN of the MongoDB address, if it is unset"
     )
     mongo_database: str = Field("headrace", description="MongoDB database to extract from")
+    pii_key: SecretStr | None = Field(
+        None,
+        description=f"Key that masks personal data, {PII_KEY_CHARACTERS} random characters or more",
+    )
+    pii_secret_id: str | None = Field(
+        None, description="Secrets Manager name or ARN of that key, if pii_key is unset"
+    )
+    pii_key_replaces: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{16}$",
+        description="Fingerprint of the lake's old key, while it is rotated; else unset",
+    )
     claims: Literal["sqlite", "dynamodb"] = Field(
         "sqlite", description="Where backfills share their work: a local file, or DynamoDB"
     )
@@ -109,6 +124,13 @@ class Settings(BaseSettings):
         if text not in {"TRIM_HORIZON", "LATEST"}:
             parse_time_ms(text)
         return text
+
+    @field_validator("pii_key")
+    @classmethod
+    def _check_pii_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value().strip()) < PII_KEY_CHARACTERS:
+            raise ValueError(f"expected at least {PII_KEY_CHARACTERS} characters")
+        return key
 
     @property
     def slice_rule(self) -> SliceRule:
@@ -205,4 +227,6 @@ def _explain(error: object) -> str:
     name = ".".join(str(part) for part in error["loc"])
     info = Settings.model_fields.get(name)
     meaning = f" ({info.description})" if info else ""
-    return f"HEADRACE_{name.upper()}{meaning}: {error['msg']}, found {error.get('input')!r}"
+    is_secret = info is not None and "SecretStr" in str(info.annotation)
+    found = "a secret that is not shown" if is_secret else repr(error.get("input"))
+    return f"HEADRACE_{name.upper()}{meaning}: {error['msg']}, found {found}"

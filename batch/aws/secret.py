@@ -1,52 +1,14 @@
-"""Read one secret from AWS Secrets Manager, and choose where the FMP key comes from.
+"""Choose where the FMP key comes from: the settings, or a secret that they name.
 
-A secret is the key itself, or JSON with a field `api_key`. It is read when it is needed and kept
-nowhere; no error, log line or repr shows it. Credentials, profile and endpoint are found by
-boto3 itself (`AWS_*`). Not here: creating or rotating secrets.
+Not here: how a secret is read (`stream.lake.secret`).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import boto3
-import orjson
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-)
 from pydantic import SecretStr
 
-from stream.errors import ConfigError, PipelineError, StoreUnavailableError, ThrottledError
-from stream.sources.kinesis_client import NO_ANSWER
-
-_FIELD = "api_key"
-_MISSING = frozenset({"ResourceNotFoundException"})
-_DENIED = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "UnrecognizedClientException",
-    }
-)
-_THROTTLED = frozenset(
-    {"LimitExceededException", "RequestLimitExceeded", "Throttling", "ThrottlingException"}
-)
-_UNUSABLE = frozenset(
-    {
-        "DecryptionFailure",
-        "InvalidParameterException",
-        "InvalidRequestException",
-        "ValidationException",
-    }
-)
+from stream.errors import ConfigError
+from stream.lake.secret import read_secret
 
 
 def fmp_api_key(settings_key: SecretStr | None, secret_id: str | None, region: str) -> SecretStr:
@@ -62,74 +24,3 @@ def fmp_api_key(settings_key: SecretStr | None, secret_id: str | None, region: s
         "extracts from FMP need a key: set HEADRACE_FMP_API_KEY, or HEADRACE_FMP_SECRET_ID to the "
         "name or ARN of a secret in AWS Secrets Manager"
     )
-
-
-def read_secret(secret_id: str, region: str) -> SecretStr:
-    """The current version of a secret, without surrounding white space.
-
-    Raises: ConfigError (missing, denied, of another form), ThrottledError, StoreUnavailableError.
-    """
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 4},
-        connect_timeout=3.0,
-        read_timeout=10.0,
-    )
-    try:
-        # A session of its own: the default one keeps the first credentials that it found.
-        session = boto3.Session()
-        client = session.client("secretsmanager", region_name=region, config=config)
-        answer = client.get_secret_value(SecretId=secret_id)
-    except ClientError as error:
-        raise _explain(error, secret_id, region) from error
-    except (NoCredentialsError, NoRegionError, PartialCredentialsError) as error:
-        raise ConfigError(
-            f"secret {secret_id} in {region}: {error}; set AWS credentials"
-        ) from error
-    except NO_ANSWER as error:
-        raise StoreUnavailableError(
-            f"Secrets Manager did not answer for secret {secret_id} in {region}: {error}"
-        ) from error
-    except BotoCoreError as error:
-        raise ConfigError(f"secret {secret_id} in {region}: {error}") from error
-    return _read_value(answer, secret_id)
-
-
-def _read_value(answer: dict[str, Any], secret_id: str) -> SecretStr:
-    text = str(answer.get("SecretString", "")).strip()
-    if text.startswith("{"):
-        text = _read_field(text)
-    if not text:
-        raise ConfigError(
-            f"secret {secret_id}: expected the key as text, or JSON with a text {_FIELD!r}; found "
-            "neither"
-        )
-    return SecretStr(text)
-
-
-def _read_field(text: str) -> str:
-    """The field of a JSON secret; nothing if it is not one, or has no such text."""
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return ""
-    value = found.get(_FIELD)
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _explain(error: ClientError, secret_id: str, region: str) -> PipelineError:
-    """Our error for the service's."""
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    message = str(error.response.get("Error", {}).get("Message", ""))
-    where = f"secret {secret_id} in {region}"
-    if code in _MISSING:
-        return ConfigError(f"{where} does not exist: check its name and region, or create it")
-    if code in _DENIED:
-        return ConfigError(
-            f"{where} was refused ({code}): the role needs secretsmanager:GetSecretValue on it, "
-            "and kms:Decrypt if it has a key of its own"
-        )
-    if code in _THROTTLED:
-        return ThrottledError(f"{where}: {code}")
-    if code in _UNUSABLE:
-        return ConfigError(f"{where} cannot be read ({code}: {message})")
-    return StoreUnavailableError(f"{where}: {code}: {message}")

@@ -74,7 +74,7 @@ def _open_mongo(settings: Settings, clock: Clock) -> Extractor:
 
     uri = settings.mongo_uri
     if uri is None and settings.mongo_secret_id is not None:
-        from batch.aws.secret import read_secret  # noqa: PLC0415
+        from stream.lake.secret import read_secret  # noqa: PLC0415
 
         uri = read_secret(settings.mongo_secret_id, settings.region)
     if uri is None:

@@ -23,6 +23,7 @@ from stream.dedup import Times
 from stream.errors import FatalError
 from stream.keyhash import Hashes, hash_rows
 from stream.lake.store import Store
+from stream.masking import hide_unmasked
 from stream.quarantine import read_rejects
 from stream.sources.extract_lanes import STREAM_PREFIX
 
@@ -52,12 +53,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The table whose rows are compared: its schema, its columns with a dictionary, its key."""
+    """The table whose rows are compared: its schema, its columns with a dictionary, its key, its
+    columns of personal data, which samples never show.
+    """
 
     schema: pa.Schema
     dictionary: Sequence[str]
     key: Sequence[str]
     event_time: str
+    masked: frozenset[str] = frozenset()
 
     def rows(self, data: bytes) -> pa.Table:
         """Rows of a data file, in the table's columns."""
@@ -193,7 +197,7 @@ def _sample(
         is_one = np.isin(hash_rows(rows, table.schema.names), hashes)
         if is_one.any():
             some = rows.filter(pa.array(is_one)).slice(0, SAMPLES).to_pylist()
-            return [{"change": change, **row} for row in some]
+            return [{"change": change, **hide_unmasked(row, table.masked)} for row in some]
     return []
 
 

@@ -26,6 +26,7 @@ from stream.lake.connect import Lake
 from stream.lake.entries import SliceRecord
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store, open_store
+from stream.masking import open_masker, pin_masker
 from stream.settings import Settings
 from stream.silver import SilverKeys
 from stream.slices import ShardPosition
@@ -83,7 +84,10 @@ class _Landing:
         self._settings, self._lake, self._contract, self._clock = settings, lake, contract, clock
         self._apply = apply
         is_there = apply or contract.feed in lake.catalog.names()
+        masker = open_masker(settings, lake, contract)
         table = lake.table(contract) if is_there else None  # a dry run creates none
+        if table is not None and apply:
+            pin_masker(table, masker)
         self._ledger = Ledger(contract.feed, table, lake.store, clock) if table else None
         keys: KeyScan = NoKeys()
         if table is not None:
@@ -98,6 +102,7 @@ class _Landing:
             table.arrow_schema if table else contract.silver_schema,
             RangeDedup(contract, keys),
             settings.upload_threads,
+            masker=masker,
             keep_bronze=self._lanes.part_of,
         )
 

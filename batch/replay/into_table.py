@@ -28,6 +28,7 @@ from stream.lake.connect import Lake
 from stream.lake.entries import ObjectRef, SliceRecord
 from stream.lake.history import SliceState
 from stream.lake.ledger import Ledger
+from stream.masking import open_masker, pin_masker
 from stream.settings import Settings
 from stream.slices import ShardPosition, ShardRef, Slice, is_after
 
@@ -173,7 +174,9 @@ def _land(
 ) -> list[SliceRecord]:
     """Run the slices into the side table, committing as the live road does."""
     side = replace(contract, feed=table, has_bars=False)
+    masker = open_masker(settings, lake, side)
     handle = lake.table(side)
+    pin_masker(handle, masker)
     ledger = Ledger(table, handle, lake.store, clock)
     ledger.start(_starts(chosen))
     bronze = {state.record.slice_id: state.record.bronze for state in chosen}
@@ -183,6 +186,7 @@ def _land(
         handle.arrow_schema,
         _SideDedup(dedup, contract.feed),
         settings.upload_threads,
+        masker=masker,
         keep_bronze=lambda item: _known(bronze[item.id]),
     )
     seen = Collector(len(chosen), progress)

@@ -37,6 +37,7 @@ from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Change, Ledger
 from stream.lake.store import open_store
+from stream.masking import open_masker, pin_masker
 from stream.settings import Settings
 from stream.silver import DAY_NS, EPOCH, slice_dictionary
 
@@ -108,6 +109,9 @@ class _Replay:
         self._contract = contract
         # Two handles: reading through the one that commits would move it past its own plan.
         self._table, _ = lake.ledger(contract.feed)
+        masker = open_masker(settings, lake, contract)
+        if not is_dry:
+            pin_masker(self._table, masker)
         self.ledger = Ledger(contract.feed, self._table, lake.store, clock)
         reader, self._reader = lake.ledger(contract.feed)
         entries = self._reader.entries()
@@ -128,6 +132,7 @@ class _Replay:
             slice_dictionary(contract),
             contract.key,
             contract.event_time,
+            frozenset(column.name for column in contract.pii_columns),
         )
         self._reprocess = Reprocess(
             contract,
@@ -135,6 +140,7 @@ class _Replay:
             self._table.arrow_schema,
             self._dedup,
             source,
+            masker=masker,
             max_bytes=settings.epoch_max_bytes,
             upload_threads=settings.upload_threads,
             clock=clock,

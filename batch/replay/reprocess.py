@@ -22,6 +22,7 @@ from stream.flow import Road, RoadCommitter, SliceResult
 from stream.lake.entries import ObjectRef
 from stream.lake.history import SliceState
 from stream.lake.store import Store
+from stream.masking import Masker
 from stream.slices import Slice
 from stream.sources.ledger import RecordedLanes
 
@@ -124,6 +125,7 @@ class Reprocess:
         dedup: ReplayDedup,
         source: ReplaySource,
         *,
+        masker: Masker | None,
         max_bytes: int,
         upload_threads: int,
         clock: Clock,
@@ -139,6 +141,7 @@ class Reprocess:
             schema,
             dedup,
             upload_threads,
+            masker=masker,
             for_bars=False,
             keep_bronze=lambda item: source.keep(store, self._states[item.id], item),
         )

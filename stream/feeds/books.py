@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from stream.feeds.contract import Column, Field
+from stream.feeds.contract import Column, Field, Pii
 
 FUTURE_MS = 86_400_000
 """A day: an extract's rows arrive when its run began, and books east of Greenwich are dated with
@@ -23,7 +23,7 @@ ACCOUNT_HOLDER = Column(
     pa.string(),
     "Who owns the portfolio, if the document says so",
     nullable=True,
-    pii="name of a person: keyed hash",
+    pii=Pii("hash", "the name of a person; one owner's portfolios still join"),
 )
 CURRENCY = Column("currency", pa.string(), "Of price, fee and cash, upper case", encode=True)
 PORTFOLIO = Column("portfolio", pa.string(), "Whose books: the portfolio's id", encode=True)

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+
+from stream.errors import ConfigError
 
 PRICE = pa.decimal128(18, 8)
 """Exact to 8 decimals up to 9,999,999,999.99999999: what the supported venues publish. Stored as
@@ -50,11 +52,26 @@ class Same:
 
 
 @dataclass(frozen=True, slots=True)
+class Pii:
+    """That a column is personal data: what Silver keeps of it, and why (see `masking`).
+
+    `hash`: a keyed hash, equal for equal values, so that rows still join. `redact`: only whether
+    there was a value, for free text that may name anybody.
+    """
+
+    mask: Literal["hash", "redact"]
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.mask}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
 class Column:
     """One typed column of a feed's Silver table.
 
-    `encode`: low-cardinality text, stored with a Parquet dictionary. `pii`: why it is personal
-    data, and what masking keeps ("email: keyed hash"); None if it is not.
+    `encode`: low-cardinality text, stored with a Parquet dictionary. `pii`: how it is masked
+    before it gets there; None if it is no personal data.
     """
 
     name: str
@@ -62,7 +79,7 @@ class Column:
     doc: str
     nullable: bool = False
     encode: bool = False
-    pii: str | None = None
+    pii: Pii | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +167,9 @@ class Contract:
     `event_time` names the ns column that Silver is partitioned by (UTC day).
     `future_tolerance_ms`: how far an event may lie after its arrival before it is refused.
     `has_stream`: whether messages arrive through a stream; without, only extracts fill the feed.
+
+    Raises: ConfigError for personal data in the key or the order (rows are told apart and sorted
+    by what Silver holds) or in a column that is no text.
     """
 
     feed: str
@@ -169,6 +189,24 @@ class Contract:
     max_line_bytes: int = 65_536
     has_bars: bool = False
     has_stream: bool = True
+
+    def __post_init__(self) -> None:
+        for column in self.pii_columns:
+            if column.name in (*self.key, *self.order, self.event_time):
+                raise ConfigError(
+                    f"feed {self.feed}: column {column.name!r} is personal data and part of the "
+                    "key or the order. Choose an id that names nobody."
+                )
+            if not pa.types.is_string(column.type):
+                raise ConfigError(
+                    f"feed {self.feed}: column {column.name!r} is personal data of type "
+                    f"{column.type}: only text can be masked"
+                )
+
+    @property
+    def pii_columns(self) -> tuple[Column, ...]:
+        """The columns that hold personal data: masked in Silver."""
+        return tuple(column for column in self.columns if column.pii is not None)
 
     def column(self, name: str) -> Column:
         """The column of that name; KeyError names the feed if there is none."""

@@ -13,6 +13,7 @@ from stream.feeds.contract import (
     Column,
     Contract,
     Field,
+    Pii,
     RejectLimit,
     Shape,
     VolumeBounds,
@@ -83,7 +84,7 @@ CONTRACT = Contract(
             "Who wrote it",
             nullable=True,
             encode=True,
-            pii="RSS names the author, a person: keyed hash",
+            pii=Pii("hash", "RSS names the author, a person"),
         ),
         Column(
             "symbols", pa.string(), "Instruments named, upper case, comma separated", encode=True

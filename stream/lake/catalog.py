@@ -8,7 +8,7 @@ whether it landed; the loop around it is `ledger`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -42,6 +42,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 
 from stream.clock import to_utc
 from stream.errors import CommitConflictError, ConfigError, StoreUnavailableError
+from stream.lake.catalog_pins import AssertProperties
 
 PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
@@ -56,6 +57,7 @@ PROPERTIES: Mapping[str, str] = {
     "write.parquet.compression-codec": "zstd",
 }
 """Why each: `deploy/decisions/0002-our-own-commit-loop.md`."""
+PIN_ATTEMPTS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,14 @@ class _Transaction(Transaction):
 
     _computed: tuple[int, TableMetadata] | None = None
 
+    def __init__(self, table: Table, required: Mapping[str, str | None]) -> None:
+        """`required`: properties without whose values the catalog refuses the commit. Not staged:
+        that would compute the metadata once more.
+        """
+        super().__init__(table)
+        if required:
+            self._requirements = (AssertProperties(values=required),)  # type: ignore[assignment]
+
     @property
     def table_metadata(self) -> TableMetadata:
         if self._computed is None or self._computed[0] != len(self._updates):
@@ -104,6 +114,8 @@ class LakeTable:
     def __init__(self, catalog: Catalog, table: Table) -> None:
         self._catalog = catalog
         self._table = table
+        self._pins: dict[str, str] = {}
+        self._explain_pin: Callable[[str | None], str] = str
 
     @property
     def name(self) -> str:
@@ -133,9 +145,54 @@ class LakeTable:
         return pa.schema([_narrow(field) for field in schema_to_pyarrow(self._table.schema())])
 
     def refresh(self) -> None:
-        """Load the newest metadata. Raises: StoreUnavailableError."""
+        """Load the newest metadata. Raises: StoreUnavailableError; ConfigError if another
+        process has changed a property that this handle pinned.
+        """
         with reachable(f"read table {self.name}"):
             self._table.refresh()
+        for name, value in self._pins.items():
+            if (found := self.properties.get(name)) != value:
+                raise ConfigError(self._explain_pin(found))
+
+    def pin(
+        self,
+        name: str,
+        value: str,
+        *,
+        replaces: Collection[str | None],
+        explain: Callable[[str | None], str],
+    ) -> None:
+        """Set a property and rely on it: once the table says otherwise, commits and refreshes
+        through this handle are refused.
+
+        Args: replaces: values that may be written over, None among them for a table that has
+        none. explain: what to tell the user who finds another value.
+
+        Raises: ConfigError: it has another value. CommitConflictError, StoreUnavailableError.
+        """
+        for _ in range(PIN_ATTEMPTS):
+            found = self.properties.get(name)
+            if found != value and found not in replaces:
+                raise ConfigError(explain(found))
+            if found == value or self._set(name, found, value):
+                self._pins[name], self._explain_pin = value, explain
+                return
+            self.refresh()
+        raise CommitConflictError(
+            f"table {self.name}: {PIN_ATTEMPTS} times in a row another writer was first"
+        )
+
+    def _set(self, name: str, found: str | None, value: str) -> bool:
+        """One attempt to change a property from what was found; False: another writer was first."""
+        try:
+            with (
+                reachable(f"set {name} of table {self.name}"),
+                _Transaction(self._table, {name: found}) as transaction,
+            ):
+                transaction.set_properties({name: value})
+        except CommitFailedException:
+            return False
+        return True
 
     def append(
         self, files: Sequence[StagedFile], properties: Mapping[str, str], summary: Mapping[str, str]
@@ -151,7 +208,7 @@ class LakeTable:
         try:
             with (
                 reachable(f"commit to table {self.name}"),
-                _Transaction(self._table) as transaction,
+                _Transaction(self._table, self._pins) as transaction,
             ):
                 transaction.set_properties(dict(properties))
                 with transaction.update_snapshot(dict(summary)).merge_append() as producer:
@@ -181,7 +238,7 @@ class LakeTable:
                 raise CommitConflictError(f"table {self.name}: another rewrite was first")
             with (
                 reachable(f"commit to table {self.name}"),
-                _Transaction(self._table) as transaction,
+                _Transaction(self._table, self._pins) as transaction,
             ):
                 transaction.set_properties(dict(properties))
                 with transaction.update_snapshot(dict(summary)).overwrite() as producer:

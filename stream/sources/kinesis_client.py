@@ -14,18 +14,13 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
-    ConnectionError,  # noqa: A004 (botocore's, not the builtin)
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    MetadataRetrievalError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
 )
-from botocore.parsers import ResponseParserError
 
 from stream.errors import ConfigError, FatalError, StoreUnavailableError, ThrottledError
+from stream.lake.aws_faults import NO_ANSWER
 from stream.sources import ExpiredCursorError
 from stream.sources.kinesis_parser import RecordParserFactory
 
@@ -49,15 +44,6 @@ _DENIED = {
     "UnrecognizedClientException",
 }
 _SERVER_FAULT = 500
-NO_ANSWER = (
-    ConnectionError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    IncompleteReadError,
-    MetadataRetrievalError,
-    ResponseParserError,
-)
-"""What botocore raises when the network, a proxy or the credentials' endpoint is at fault."""
 
 
 def make_client(region: str, connections: int = 64, read_timeout_seconds: float = 15.0) -> Any:

@@ -21,10 +21,11 @@ from botocore.exceptions import EventStreamError
 from urllib3.exceptions import HTTPError
 
 from stream.errors import ConfigError, StoreUnavailableError
+from stream.lake.aws_faults import NO_ANSWER
 from stream.slices import empty_records
 from stream.sources import ReadResult, Start
 from stream.sources.kinesis import KinesisReader, starting_position
-from stream.sources.kinesis_client import NO_ANSWER, call, translate
+from stream.sources.kinesis_client import call, translate
 from stream.sources.kinesis_parser import build_records
 
 

@@ -123,6 +123,22 @@ def test_contract_names_only_columns_that_it_has(feed: str) -> None:
 
 
 @pytest.mark.parametrize("feed", FEEDS)
+def test_personal_data_is_text_outside_key_and_order_and_says_why(feed: str) -> None:
+    contract = load_feed(feed)
+    for column in contract.pii_columns:
+        assert column.pii is not None
+        assert column.name not in {*contract.key, *contract.order, contract.event_time}
+        assert column.type == pa.string()
+        assert column.pii.mask in ("hash", "redact")
+        assert column.pii.why
+    assert {(column.name, column.pii.mask) for column in contract.pii_columns if column.pii} == {
+        "news": {("publisher", "hash")},
+        "positions": {("account_holder", "hash")},
+        "transactions": {("account_holder", "hash"), ("note", "redact")},
+    }.get(feed, set())
+
+
+@pytest.mark.parametrize("feed", FEEDS)
 def test_every_shape_fills_every_column_with_a_known_kind(feed: str) -> None:
     contract = load_feed(feed)
     required = {column.name for column in contract.columns if not column.nullable}

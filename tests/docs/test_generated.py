@@ -37,3 +37,10 @@ def test_dbt_sources_hold_every_column_of_every_table():
         columns = {column["name"] for column in tables[name]["columns"]}
         assert columns == set(contract.silver_schema.names)
     assert {table["name"] for table in ledger["tables"]} == {"commits", "events", "gaps", "rejects"}
+
+
+def test_feeds_page_says_how_personal_data_is_masked_and_why():
+    page = (ROOT / GENERATED).read_text()
+    for contract in load_feeds().values():
+        for column in contract.pii_columns:
+            assert f"| {column.pii.mask}: {column.pii.why} |" in page

@@ -11,8 +11,9 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from moto import mock_aws
 from pydantic import SecretStr
 
-from batch.aws.secret import fmp_api_key, read_secret
+from batch.aws.secret import fmp_api_key
 from stream.errors import ConfigError, StoreUnavailableError, ThrottledError
+from stream.lake.secret import read_secret
 
 REGION = "eu-central-1"
 KEY = "pl4nted-secret"
@@ -46,7 +47,7 @@ def refusal(code):
 
 @pytest.mark.parametrize("text", [KEY, f" {KEY}\n", f'{{"api_key": "{KEY}", "note": 1}}'])
 def test_secret_is_read_as_text_or_json_and_shown_nowhere(secrets, caplog, text):
-    caplog.set_level(logging.DEBUG, logger="batch")
+    caplog.set_level(logging.DEBUG, logger="stream")
     secrets.create_secret(Name="fmp", SecretString=text)
     found = read_secret("fmp", REGION)
     assert found.get_secret_value() == KEY

@@ -131,6 +131,7 @@ def test_feeds_write_outside_the_source_tree_is_refused(capsys, monkeypatch, tmp
 
 def test_check_hides_secrets_and_reports_unreachable(capsys, monkeypatch):
     monkeypatch.setenv("HEADRACE_FMP_API_KEY", "very-secret")
+    monkeypatch.setenv("HEADRACE_PII_KEY", "very-secret" * 3)
     assert run("check", "--json") == 1
     text = capsys.readouterr().out
     assert "very-secret" not in text

@@ -57,7 +57,11 @@ def test_settings_secret_is_in_no_text(monkeypatch):
 def test_child_environment_gives_a_child_the_same_settings(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     parent = load_settings(
-        shards=7, fmp_api_key="very-secret", home=Path("relative"), epoch_seconds=0.5
+        shards=7,
+        fmp_api_key="very-secret",
+        pii_key="k" * 32,
+        home=Path("relative"),
+        epoch_seconds=0.5,
     )
     for name, value in child_environment(parent).items():
         monkeypatch.setenv(name, value)

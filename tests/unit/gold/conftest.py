@@ -36,7 +36,7 @@ class SmallGold:
     project: Path
 
     def build(self, **options: Any) -> GoldReport:
-        return build_gold(self.small.settings, clock=self.small.clock, **options)
+        return build_gold(self.small.settings, **options)
 
     def rows(self) -> list[dict[str, Any]]:
         sql = "SELECT event_day, trades, volume FROM gold.day_trades ORDER BY 1"
