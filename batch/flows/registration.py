@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -101,7 +101,7 @@ def declared_fields(
             item["slug"]: (item["cron"], item["timezone"]) for item in declared.schedules
         },
         "parameter_schema": _without_empty(parameter_schema(flow).model_dump()),
-        "triggers": [automation_fields(t.as_automation()) for t in triggers] if found else [],
+        "triggers": _by_name(t.as_automation() for t in triggers) if found else [],
     }
 
 
@@ -125,8 +125,13 @@ def found_fields(client: SyncPrefectClient, found: DeploymentResponse, tag: str)
             for item in found.schedules
         },
         "parameter_schema": _without_empty(found.parameter_openapi_schema or {}),
-        "triggers": [automation_fields(item) for item in triggers],
+        "triggers": _by_name(triggers),
     }
+
+
+def _by_name(automations: Iterable[AutomationCore]) -> list[Fields]:
+    """The server lists them in no order."""
+    return sorted(map(automation_fields, automations), key=lambda fields: str(fields["name"]))
 
 
 def plan_automations(client: SyncPrefectClient, resources: Resources) -> Iterator[Step]:

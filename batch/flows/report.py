@@ -1,4 +1,4 @@
-"""What a flow leaves behind on the Prefect server: tables, a progress bar, events.
+"""What a flow leaves behind on the Prefect server: tables, a progress bar, events, a memory.
 
 A table artifact answers "what did it do" without reading logs; an event tells the next flow or an
 automation, by a name that is never changed: automations in deploy/prefect match on these names.
@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+from uuid import UUID, uuid4
 
 import httpx
 from prefect.artifacts import (
@@ -20,6 +21,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.events import emit_event
+from prefect.variables import Variable
 
 from batch.backfill.report import Progress
 from stream.clock import SYSTEM_CLOCK, Clock
@@ -28,6 +30,9 @@ BACKFILL_COMPLETED = "headrace.backfill.completed"
 SILVER_COMPACTED = "headrace.silver.compacted"
 STREAM_HEALTHY = "headrace.stream.healthy"
 STREAM_LAGGING = "headrace.stream.lagging"
+HOUR_CLOSED = "headrace.silver.hour-closed"
+GOLD_PUBLISHED = "headrace.gold.published"
+GOLD_REJECTED = "headrace.gold.rejected"
 
 PROGRESS_SECONDS = 2.0
 
@@ -54,15 +59,27 @@ def build_key(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def announce(event: str, subject: str, payload: Mapping[str, Any]) -> None:
-    """Emit an event about `headrace.<subject>`."""
+def announce(
+    event: str, subject: str, payload: Mapping[str, Any], identity: UUID | None = None
+) -> None:
+    """Emit an event about `headrace.<subject>`. Two with one identity are one event."""
     resource = {
         "prefect.resource.id": f"headrace.{subject}",
         "prefect.resource.name": subject.rpartition(".")[2],
     }
-    emit_event(
-        event, resource, payload={name: _plain_tree(value) for name, value in payload.items()}
-    )
+    plain = {name: _plain_tree(value) for name, value in payload.items()}
+    emit_event(event, resource, payload=plain, id=identity or uuid4())
+
+
+async def recall(name: str) -> str | None:
+    """What was remembered under a name on the server; None if nothing was."""
+    value = await Variable.aget(name)
+    return value if isinstance(value, str) else None
+
+
+async def remember(name: str, value: str) -> None:
+    """Keep a text on the server, for the next run. Untagged: it is no declared variable."""
+    await Variable.aset(name, value, overwrite=True)
 
 
 class ProgressBar:

@@ -6,18 +6,24 @@ Slim CI compares with `dbt-artifacts/<target>/manifest.json`; `headrace docs` sh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from stream.lake.layout import DbtArtifactKey
 from stream.lake.store import Store
 
-KEPT = ("run_results.json", "catalog.json", "static_index.html", "manifest.json")
+KEPT = ("run_results.json", "manifest.json")
+"""Of a build; the manifest comes last: it is the sign that the others are there."""
+DOCUMENTATION = ("catalog.json", "static_index.html")
+"""Of `dbt docs generate`. Its results and manifest would hide those of the build."""
 
 
-def keep_artifacts(store: Store, target: str, build: int, slot: Path | None) -> list[str]:
-    """Upload what dbt left in a slot's folder; the paths. The manifest of the build comes last."""
+def keep_artifacts(
+    store: Store, target: str, build: int, slot: Path | None, names: Sequence[str] = KEPT
+) -> list[str]:
+    """Upload what dbt left in a slot's folder, in the order of `names`; the paths."""
     kept = []
-    for name in KEPT:
+    for name in names:
         file = slot / "target" / name if slot else None
         if file is not None and file.is_file():
             for key in (DbtArtifactKey(target, name), DbtArtifactKey(target, name, build)):

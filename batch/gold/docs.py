@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.server
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
-from batch.gold.artifacts import keep_artifacts, read_artifact
+from batch.gold.artifacts import DOCUMENTATION, keep_artifacts, read_artifact
 from batch.gold.dbt_process import DBT_PAGE, run_dbt
 from batch.gold.project import find_project
 from batch.gold.slots import slot_environment
 from stream.errors import ConfigError
 from stream.lake.connect import connect_lake
-from stream.lake.gold import read_published, slot_file
+from stream.lake.gold import GoldBuild, read_published, slot_file
 from stream.settings import Settings, child_environment
 
 LOOPBACK = "127.0.0.1"
@@ -26,17 +29,33 @@ def read_page(settings: Settings, target: str) -> bytes:
     kept = read_artifact(lake.store, target, DBT_PAGE, build.number)
     if kept is not None:
         return kept
-    if target == "local":
-        file = slot_file(settings.home, build.slot)
-        places = {"DBT_TARGET": "local", "DBT_GOLD_FILE": str(file)}
-    else:
-        places = slot_environment(target, build.slot, lake.store.root)
     folder = settings.home / "gold" / f"docs-{target}"
-    arguments = ["docs", "generate", "--static"]
-    run_dbt(find_project(), arguments, folder, {**child_environment(settings), **places})
+    with _readable(settings, target, build, folder, lake.store.root) as places:
+        arguments = ["docs", "generate", "--static"]
+        run_dbt(find_project(), arguments, folder, {**child_environment(settings), **places})
     page = (folder / "target" / DBT_PAGE).read_bytes()
-    keep_artifacts(lake.store, target, build.number, folder)
+    keep_artifacts(lake.store, target, build.number, folder, DOCUMENTATION)
     return page
+
+
+@contextmanager
+def _readable(
+    settings: Settings, target: str, build: GoldBuild, folder: Path, lake: str
+) -> Iterator[dict[str, str]]:
+    """Where dbt finds the build. It opens files for writing, which would lock out every reader of
+    the published one: it gets a copy.
+    """
+    if target != "local":
+        yield slot_environment(target, build.slot, lake)
+        return
+    published = slot_file(settings.home, build.slot)
+    copy = folder / published.name  # dbt names the database by the file
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(published, copy)
+    try:
+        yield {"DBT_TARGET": "local", "DBT_GOLD_FILE": str(copy)}
+    finally:
+        copy.unlink()
 
 
 def serve_page(page: bytes, port: int, announce: Callable[[str], object]) -> None:

@@ -33,3 +33,14 @@
 {% macro forget_days() -%}
   {%- if is_incremental() -%} delete from {{ this }} where {{ in_days('event_day') }} {%- endif -%}
 {%- endmacro %}
+
+{#- A timestamp between the first and the last of the days, those between them included. -#}
+{% macro from_first_to_last_day(column) -%}
+  {%- set days = var('days', none) -%}
+  {%- if days is none -%} true
+  {%- elif days | length == 0 -%} false
+  {%- else -%}
+    {{ column }} >= timestamp '{{ days | min }} 00:00:00'
+    and {{ column }} < timestamp '{{ shift_day(days | max, 1) }} 00:00:00'
+  {%- endif -%}
+{%- endmacro %}

@@ -46,3 +46,15 @@
 {% macro clock_utc() -%} {{ return(adapter.dispatch('clock_utc')()) }} {%- endmacro %}
 {% macro duckdb__clock_utc() -%} make_timestamp(epoch_us(current_timestamp)) {%- endmacro %}
 {% macro athena__clock_utc() -%} cast(current_timestamp at time zone 'UTC' as timestamp(6)) {%- endmacro %}
+
+{#- Whole milliseconds from one timestamp to a later one. -#}
+{% macro milliseconds_between(earlier, later) -%}
+  {{ return(adapter.dispatch('milliseconds_between')(earlier, later)) }}
+{%- endmacro %}
+{% macro duckdb__milliseconds_between(earlier, later) -%} date_sub('millisecond', {{ earlier }}, {{ later }}) {%- endmacro %}
+{% macro athena__milliseconds_between(earlier, later) -%} date_diff('millisecond', {{ earlier }}, {{ later }}) {%- endmacro %}
+
+{#- A hash of a text, 32 hexadecimal digits. -#}
+{% macro md5_of(text) -%} {{ return(adapter.dispatch('md5_of')(text)) }} {%- endmacro %}
+{% macro duckdb__md5_of(text) -%} md5({{ text }}) {%- endmacro %}
+{% macro athena__md5_of(text) -%} lower(to_hex(md5(to_utf8({{ text }})))) {%- endmacro %}

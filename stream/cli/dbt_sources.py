@@ -72,7 +72,9 @@ def _feed(contract: Contract) -> Iterator[str]:
           warn_after: {{count: {minutes}, period: minute}}
           error_after: {{count: {minutes * 4}, period: minute}}
 """
-    yield f"        config: {{meta: {{key: {json.dumps(list(contract.key))}}}}}\n"
+    key = json.dumps(list(contract.key))
+    nullable = json.dumps([column.name for column in contract.columns if column.nullable])
+    yield f"        config: {{meta: {{key: {key}, nullable: {nullable}}}}}\n"
     docs = {column.name: column.doc for column in contract.columns} | LINEAGE_DOCS
     masks = {column.name: str(column.pii) for column in contract.columns if column.pii}
     yield from _columns(contract.silver_schema, docs, masks)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -23,16 +24,21 @@ from batch.prefect_server import PrefectPlan, end_session, running
 from stream.local.process import spawn
 from stream.settings import Settings, load_settings
 
-FLOW_MODULES = ("backfill", "replay", "compaction", "expiry", "orphans", "retention", "watch")
+FLOW_MODULES = (
+    *("backfill", "replay", "compaction", "expiry", "orphans", "retention", "watch"),
+    *("dbt_build", "hours"),
+)
 
 
 @dataclass
 class Heard:
-    """What flows wrote, announced and asked of the batch actions."""
+    """What flows wrote, announced, remembered and asked of the batch actions."""
 
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    identities: list[UUID | None] = field(default_factory=list)
+    memory: dict[str, str] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -46,8 +52,15 @@ def heard(monkeypatch: pytest.MonkeyPatch, home: Path) -> Heard:
     async def write_async(key: str, rows: Any, description: str) -> None:
         write(key, rows, description)
 
-    def announce(event: str, subject: str, payload: Any) -> None:
+    def announce(event: str, subject: str, payload: Any, identity: UUID | None = None) -> None:
         found.events.append((event, subject, dict(payload)))
+        found.identities.append(identity)
+
+    async def recall(name: str) -> str | None:
+        return found.memory.get(name)
+
+    async def remember(name: str, value: str) -> None:
+        found.memory[name] = value
 
     for name in FLOW_MODULES:
         module = importlib.import_module(f"batch.flows.{name}")
@@ -55,6 +68,9 @@ def heard(monkeypatch: pytest.MonkeyPatch, home: Path) -> Heard:
             ("write_table", write),
             ("write_table_async", write_async),
             ("announce", announce),
+            ("recall", recall),
+            ("remember", remember),
+            ("concurrency", lambda name, strict: nullcontext()),
         ):
             if hasattr(module, target):
                 monkeypatch.setattr(module, target, said)

@@ -95,7 +95,7 @@ def test_served_deployment_runs_and_leaves_its_table_and_no_process(served):
     assert "no stream nope; feeds with one" in served.finish(bad)["message"]
 
     names = {limit["name"] for limit in served.post("/v2/concurrency_limits/filter")}
-    assert names == {"fmp-api", "mongo-dump"}
+    assert names == {"fmp-api", "mongo-dump", "gold-build"}
     schedules = served.get("/deployments/name/small-file-compaction/nightly")["schedules"]
     assert [(s["slug"], s["active"]) for s in schedules] == [("nightly", True)]
 
@@ -161,11 +161,11 @@ def test_apply_twice_changes_nothing_and_a_process_worker_runs_what_it_deployed(
     server, start_process
 ):
     environment = server.environment
-    assert verbs(apply(environment, "--dry-run")) == {"create", "skip"}
+    assert verbs(apply(environment, "--dry-run")) == {"create"}
     assert server.post("/work_pools/filter") == [], "a dry run wrote"
-    assert verbs(apply(environment)) == {"create", "skip"}
+    assert verbs(apply(environment)) == {"create"}
     before = _identities(server)
-    assert verbs(apply(environment)) == {"unchanged", "skip"}
+    assert verbs(apply(environment)) == {"unchanged"}
     assert _identities(server) == before
 
     server.post("/variables/", name="old", value=1, tags=["headrace"])
