@@ -44,3 +44,24 @@
     and {{ column }} < timestamp '{{ shift_day(days | max, 1) }} 00:00:00'
   {%- endif -%}
 {%- endmacro %}
+
+{#- A timestamp from `seconds` before the first day to the end of the last one: what a look back from
+    the days may see. -#}
+{% macro from_before_first_day(column, seconds) -%}
+  {%- set days = var('days', none) -%}
+  {%- if days is none -%} true
+  {%- elif days | length == 0 -%} false
+  {%- else -%}
+    {%- set start = modules.datetime.datetime.fromisoformat(days | min) - modules.datetime.timedelta(seconds=seconds) -%}
+    {{ column }} >= timestamp '{{ start.isoformat(sep=" ") }}'
+    and {{ column }} < timestamp '{{ shift_day(days | max, 1) }} 00:00:00'
+  {%- endif -%}
+{%- endmacro %}
+
+{#- `where: __days__` in a test's config: only the days of this run. -#}
+{% macro get_where_subquery(relation) -%}
+  {%- set where = config.get('where', '') -%}
+  {%- if where -%}
+    (select * from {{ relation }} where {{ where | replace('__days__', in_days('event_day')) }}) dbt_subquery
+  {%- else -%} {{ relation }} {%- endif -%}
+{%- endmacro %}

@@ -1,0 +1,2 @@
+{#- Quotes, each once. -#}
+{{ distinct_quotes() }}
