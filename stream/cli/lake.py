@@ -15,15 +15,17 @@ from stream.cli.output import json_option, print_json, print_table, to_plain
 @click.option("--max-rows", default=40, show_default=True, help="Rows of the printed table.")
 @json_option
 def query(sql: str, max_rows: int, as_json: bool) -> None:
-    """Run one SQL statement (DuckDB) over Silver; committed rows are visible at once.
+    """Run one SQL statement (DuckDB) over Silver and Gold; committed rows are visible at once.
 
-    SQL "-" is read from stdin. Tables: trades, quotes, news, bars_1m; views: trades_current,
-    bars_1m_current, quarantine, ledger_slices, ledger_commits, gaps.
+    SQL "-" is read from stdin. Tables: one per feed, bars_1m; views: trades_current,
+    trades_asof(ns), bars_1m_current, quarantine, ledger_slices, ledger_commits, gaps; and the
+    tables of the published build of Gold, also as gold.<table>.
 
     \b
     Examples:
       headrace query "SELECT symbol, count(*) FROM trades GROUP BY ALL ORDER BY 2 DESC LIMIT 5"
       headrace query "SELECT * FROM bars_1m_current ORDER BY ts_event DESC LIMIT 10"
+      headrace query "SELECT * FROM daily_portfolio_summary ORDER BY session_date DESC LIMIT 5"
       headrace query "SELECT reason, count(*) FROM quarantine GROUP BY ALL" --json
     """
     settings = open_lake_settings()
