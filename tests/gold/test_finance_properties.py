@@ -113,7 +113,7 @@ def random_books(luck: Luck) -> tuple[Rows, Rows, Rows]:
                 units = luck.amount(-(10**9), 10**9, 5) if luck.chance(0.9) else Decimal(0)
                 held = {"symbol": symbol, "currency": currency, "quantity": units}
                 positions.append(row | held | {"average_cost": None if len(symbol) > 1 else cost})
-            for number in range(int(luck.amount(0, 2, 0))):
+            for number in range(int(luck.amount(0, 6, 0))):
                 kind, symbol = luck.pick(KINDS), luck.pick(list(SYMBOLS))
                 is_trade = kind in {"buy", "sell"}
                 transactions.append(
