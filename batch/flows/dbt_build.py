@@ -78,7 +78,7 @@ def _leave(report: GoldReport) -> None:
         announce(GOLD_REJECTED, f"gold.{report.target}", _payload(report))
         raise FatalError(
             f"Gold was not published, {report.reason}: {', '.join(_stoppers(report))}. The rows "
-            "are in this run's table gold-failed-tests; mend the data or the model, then run again."
+            "are in this run's table gold-failed-tests; see runbooks/gold-was-rejected.md."
         )
 
 

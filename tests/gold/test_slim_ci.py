@@ -166,6 +166,22 @@ def test_changed_model_and_its_children_are_built_and_the_rest_is_productions(
     assert not schemas(tmp_path / "ci" / "ci.duckdb")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_unit_tests_for_athena_run_on_duckdb_over_an_empty_lake_before_anything_is_asked_of_aws(
+    production, run, tmp_path
+):
+    answer = run(
+        production.state, "athena", DBT_DAYS="2026-01-05 2026-01-06", HEADRACE_LAKE="s3://none"
+    )
+    assert "Unable to locate credentials" in answer.stdout + answer.stderr, answer.stdout
+    results = json.loads((tmp_path / "ci" / "unit" / "run_results.json").read_text())["results"]
+    done = {result["unique_id"]: result["status"] for result in results}
+    assert of_kind(done, "unit_test") == set(production.manifest["unit_tests"])
+    assert not of_kind(done, "test")
+    assert set(done.values()) <= {"pass", "success"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "message"),
     [
