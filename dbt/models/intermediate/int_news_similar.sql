@@ -4,7 +4,7 @@
     order (prefix filter: Chaudhuri, Ganti, Kaushik 2006; Bayardo, Ma, Srikant 2007). The order is
     rarest first, so few titles meet; it decides the cost, never the result. -#}
 {{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail',
-          pre_hook='{{ forget_days_reached() }}', partitioned_by=['event_day']) }}
+          pre_hook='{{ forget_days_reached() }}', partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 with tokens as (
     select distinct title_key, token
     from {{ ref('int_news_tokens') }}

@@ -1,7 +1,7 @@
 {#- One row per title and UTC day: its first copy of the day, and how many copies there were. Only
     distinct titles are compared with each other. -#}
 {{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail',
-          pre_hook='{{ forget_days() }}', partitioned_by=['event_day']) }}
+          pre_hook='{{ forget_days() }}', partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 select
     stories.event_day,
     stories.title_key,

@@ -1,7 +1,7 @@
 {#- One row per title, UTC day and distinct token: a run of letters or digits, lower case, of at least
     3 characters. -#}
 {{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail',
-          pre_hook='{{ forget_days() }}', partitioned_by=['event_day']) }}
+          pre_hook='{{ forget_days() }}', partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 select distinct
     titles.event_day,
     titles.title_key,

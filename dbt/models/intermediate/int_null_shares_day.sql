@@ -1,7 +1,7 @@
 {#- Nulls of every nullable column, per feed and UTC event day. Which columns may be null is the
     contract's word (meta `nullable` of the source): a new feed is counted without a change here. -#}
 {{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail',
-          pre_hook='{{ forget_days() }}', partitioned_by=['event_day']) }}
+          pre_hook='{{ forget_days() }}', partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 {% for silver in silver_feeds() if silver.nullable -%}
 select
     cast('{{ silver.feed }}' as varchar) as feed,

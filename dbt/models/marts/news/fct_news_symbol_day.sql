@@ -1,7 +1,7 @@
 {#- News about one symbol on one UTC day. A story that several outlets repeat is one confirmation: a
     group counts once, for the outlet (publisher, else source) of its first copy of the day. -#}
 {{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail',
-          pre_hook='{{ forget_days_reached() }}', partitioned_by=['event_day']) }}
+          pre_hook='{{ forget_days_reached() }}', partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 with named as (
     select
         split_items.item as symbol,

@@ -3,7 +3,7 @@
     day and the two days before. Group: the earliest of these with >= 0.8, a direct link and no
     chain: a near copy of a near copy need not be one. -#}
 {{ config(materialized='incremental', incremental_strategy='append', on_schema_change='fail',
-          pre_hook='{{ forget_days_reached() }}', partitioned_by=['event_day']) }}
+          pre_hook='{{ forget_days_reached() }}', partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 with titles as (
     select event_day, title_key, story_key, first_seen_ns, ts_published_ns
     from {{ ref('int_news_titles') }}
