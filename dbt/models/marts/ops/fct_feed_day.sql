@@ -1,6 +1,8 @@
 {#- One row per feed and UTC day of arrival (of a slice's first record): what arrived, what became of
     it, how long its commit took. Gaps count on the day of the commit that named them: what was lost
-    has no arrival. The empty slice that ends a shard never arrived and is left out. -#}
+    has no arrival. The empty slice that ends a shard never arrived and is left out. is_complete: no gap,
+    and at least as many rows, repetitions, ignored and rejected messages as there were messages (one
+    message may hold several rows). -#}
 with arrived as (
     select
         feed,
@@ -68,7 +70,7 @@ select
     cast(round(arrived.commit_delay_mean_seconds, 3) as double) as commit_delay_mean_seconds,
     cast(round(arrived.commit_delay_max_seconds, 3) as double) as commit_delay_max_seconds,
     coalesce(lost.gaps, 0) = 0
-        and coalesce(arrived.messages, 0) = coalesce(
+        and coalesce(arrived.messages, 0) <= coalesce(
             arrived.silver_rows + arrived.dropped_rows + arrived.duplicates
             + arrived.ignored + arrived.rejected,
             0
