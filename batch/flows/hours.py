@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from uuid import NAMESPACE_URL, UUID, uuid5
 
 from batch.flows.report import HOUR_CLOSED, announce, recall, remember
 from stream.clock import to_utc
@@ -64,18 +63,13 @@ def hours_since(announced: str | None, until_ms: int) -> list[str]:
     return [to_utc(hour * HOUR_MS * 1_000_000).isoformat() for hour in range(max(0, first), end)]
 
 
-def event_id(feed: str, hour: str) -> UUID:
-    """The same for the same feed and hour, whoever announces it."""
-    return uuid5(NAMESPACE_URL, f"{HOUR_CLOSED}/{feed}/{hour}")
-
-
 async def announce_hours(feed: str, until_ms: int, commit: int) -> list[str]:
     """Announce a feed's closed hours that were not announced before; returns them."""
     memory = f"headrace_hour_closed_{feed}"
     hours = hours_since(await recall(memory), until_ms)
     for hour in hours:
         payload = {"feed": feed, "hour": hour, "commit": commit}
-        announce(HOUR_CLOSED, f"silver.{feed}", payload, event_id(feed, hour))
+        announce(HOUR_CLOSED, f"silver.{feed}", payload, identity=hour)
     if hours:
         await remember(memory, hours[-1])
     return hours

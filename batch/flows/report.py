@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_URL, uuid5
 
 import httpx
 from prefect.artifacts import (
@@ -60,15 +60,16 @@ def build_key(text: str) -> str:
 
 
 def announce(
-    event: str, subject: str, payload: Mapping[str, Any], identity: UUID | None = None
+    event: str, subject: str, payload: Mapping[str, Any], identity: str | None = None
 ) -> None:
-    """Emit an event about `headrace.<subject>`. Two with one identity are one event."""
+    """Emit an event about `headrace.<subject>`. The server keeps one of those with one identity."""
     resource = {
         "prefect.resource.id": f"headrace.{subject}",
         "prefect.resource.name": subject.rpartition(".")[2],
     }
     plain = {name: _plain_tree(value) for name, value in payload.items()}
-    emit_event(event, resource, payload=plain, id=identity or uuid4())
+    known_as = uuid5(NAMESPACE_URL, f"{event}/{subject}/{identity}") if identity else None
+    emit_event(event, resource, payload=plain, id=known_as)
 
 
 async def recall(name: str) -> str | None:

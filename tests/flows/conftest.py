@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from uuid import UUID
 
 import httpx
 import pytest
@@ -37,7 +36,7 @@ class Heard:
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     events: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    identities: list[UUID | None] = field(default_factory=list)
+    identities: list[str | None] = field(default_factory=list)
     memory: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,7 +51,7 @@ def heard(monkeypatch: pytest.MonkeyPatch, home: Path) -> Heard:
     async def write_async(key: str, rows: Any, description: str) -> None:
         write(key, rows, description)
 
-    def announce(event: str, subject: str, payload: Any, identity: UUID | None = None) -> None:
+    def announce(event: str, subject: str, payload: Any, identity: str | None = None) -> None:
         found.events.append((event, subject, dict(payload)))
         found.identities.append(identity)
 
@@ -141,10 +140,10 @@ class Api:
         """Every state that a run had, in order."""
         return [state["name"] for state in self.get(f"/flow_run_states/?flow_run_id={run}")]
 
-    def finish(self, run: str) -> dict[str, Any]:
+    def finish(self, run: str, seconds: float = 90) -> dict[str, Any]:
         """Wait for the end of a run."""
         final = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-        self.wait(lambda: self.state(run)["type"] in final, f"run {run} did not end")
+        self.wait(lambda: self.state(run)["type"] in final, f"run {run} did not end", seconds)
         return self.state(run)
 
     def artifacts(self, run: str) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from batch.flows.hours import (
     MAX_HOURS,
     announce_hours,
     closed_until_ms,
-    event_id,
     hours_since,
 )
+from batch.flows.report import announce
 from batch.flows.watch import look, stream_watch
 from stream.clock import parse_time_ms
 from stream.lag import ShardLag
@@ -105,8 +105,17 @@ def test_two_watchers_at_once_announce_one_event_by_its_identity(heard):
     asyncio.run(announce_hours("trades", END, 1))
     heard.memory.clear()  # as the second one saw it
     asyncio.run(announce_hours("trades", END, 1))
-    assert heard.identities == [event_id("trades", HOUR)] * 2
-    assert event_id("trades", HOUR) != event_id("quotes", HOUR)
+    assert heard.identities == [HOUR, HOUR]
+
+
+def test_identity_of_an_event_follows_from_its_name_subject_and_identity(monkeypatch):
+    ids = []
+    monkeypatch.setattr("batch.flows.report.emit_event", lambda *_, **said: ids.append(said["id"]))
+    for subject, identity in (("silver.a", HOUR), ("silver.a", HOUR), ("silver.b", HOUR)):
+        announce(EVENT, subject, {}, identity)
+    announce(EVENT, "silver.a", {})
+    assert ids[0] == ids[1] != ids[2]
+    assert ids[3] is None, "the server's client draws one"
 
 
 def test_watch_announces_hours_after_health_and_only_what_it_could_see(heard, monkeypatch):

@@ -142,7 +142,7 @@ def test_end_of_a_backfill_starts_a_compaction_of_exactly_its_days_and_publishes
 
     (build,) = served.wait(lambda: find("dbt-build"), "no build of Gold was started")
     assert build["parameters"].get("days") is None, "the ledger knows the days"
-    end = served.finish(build["id"])
+    end = served.finish(build["id"], seconds=240)
     assert end["type"] == "COMPLETED", end["message"]
     assert "gold-models" in served.artifacts(build["id"])
     said = served.wait(lambda: served.events("headrace.gold.published"), "nobody was told")
