@@ -41,9 +41,23 @@ select
     cast(close as decimal(28, 8)) as close,
     cast(volume as decimal(38, 8)) as volume,
     cast(notional as decimal(38, 16)) as notional,
-    cast(round({{ ratio('notional', 'volume') }}, 8) as decimal(28, 8)) as vwap,
+    {{ vwap('notional', 'volume') }} as vwap,
     cast(trades as bigint) as trades,
     cast(first_trade_ns as bigint) as first_trade_ns,
     cast(last_trade_ns as bigint) as last_trade_ns
 from {{ relation }}
+{%- endmacro %}
+
+{#- Volume-weighted average price, rounded to 8 decimals; null without volume. It lies between the
+    lowest and the highest price; a double has digits for that below 10^8 only, so it is held there. -#}
+{% macro vwap(notional, volume, low='low', high='high') -%}
+case when {{ volume }} > 0 then
+        least(
+            greatest(
+                cast(round({{ ratio(notional, volume) }}, 8) as decimal(28, 8)),
+                cast({{ low }} as decimal(28, 8))
+            ),
+            cast({{ high }} as decimal(28, 8))
+        )
+    end
 {%- endmacro %}

@@ -1,4 +1,6 @@
-{#- Quotes, each once: a late repetition of one that Silver could not know any more is left out.
+{#- Quotes, each once: a late repetition of one that Silver could not know any more is left out. The same
+    id at another time is another quote: whether a row counts follows from rows of its own time, so
+    that a run of some days sees what a full one sees.
     `only_days`: of the days to recompute, and `seconds` before them. -#}
 {% macro distinct_quotes(only_days=false, seconds=0) -%}
 select
@@ -9,8 +11,8 @@ from (
         quotes.*,
         cast(ts_event as date) as event_day,
         row_number() over (
-            partition by venue, symbol, quote_id
-            order by ts_event_ns, ts_arrival_ns, slice_id, sequence_number, line_no
+            partition by venue, symbol, ts_event_ns, quote_id
+            order by ts_arrival_ns, slice_id, length(sequence_number), sequence_number, line_no
         ) as copy
     from {{ source('silver', 'quotes') }} as quotes
     {%- if only_days %}

@@ -5,7 +5,8 @@
     trade_id. The quote is the last one of the venue and symbol at or before the trade's time, at
     most quote_max_age_seconds old; of several at one time the one with the greatest id.
     aggressor: the venue's word, else the quote rule of Lee and Ready (1991): above the mid a buy.
-    effective_spread_bps = 2 |price - mid| / mid x 10,000. -#}
+    effective_spread_bps = 2 |price - mid| / mid x 10,000. Both follow from bid + ask and 2 x price, which
+    are exact: as doubles, 0.4 would lie above the mid of 0.1 and 0.7. -#}
 {%- set max_age_ns = var('quote_max_age_seconds') * 1000000000 -%}
 with trades as (
     {{ current_trades(only_days=true) }}
@@ -50,8 +51,8 @@ joined as (
         trades.*,
         quotes.quote_ns,
         quotes.bid_price, quotes.bid_size, quotes.ask_price, quotes.ask_size,
-        (cast(quotes.bid_price as double) + cast(quotes.ask_price as double)) / 2 as mid,
-        cast(trades.price as double) as price_double,
+        cast(quotes.bid_price as decimal(28, 8)) + cast(quotes.ask_price as decimal(28, 8)) as twice_mid,
+        cast(trades.price as decimal(28, 8)) + cast(trades.price as decimal(28, 8)) as twice_price,
         instruments.asset_class,
         venues.is_always_open
     from trades
@@ -78,8 +79,8 @@ select
     cast(
         case
             when side <> 'unknown' then side
-            when price_double > mid then 'buy'
-            when price_double < mid then 'sell'
+            when twice_price > twice_mid then 'buy'
+            when twice_price < twice_mid then 'sell'
             else 'unknown'
         end as varchar
     ) as aggressor,
@@ -98,8 +99,10 @@ select
     cast(ask_price as decimal(28, 8)) as ask_price,
     cast(ask_size as decimal(28, 8)) as ask_size,
     cast(round({{ ratio('ts_event_ns - quote_ns', '1000000') }}, 3) as double) as quote_age_ms,
-    cast(round(mid, 9) as double) as mid_price,
-    cast(round(2e4 * abs(price_double - mid) / nullif(mid, 0e0), 6) as double) as effective_spread_bps,
+    cast(round({{ ratio('twice_mid', '2') }}, 9) as double) as mid_price,
+    cast(
+        round(2e4 * {{ ratio('abs(twice_price - twice_mid)', 'twice_mid') }}, 6) as double
+    ) as effective_spread_bps,
     is_late,
     cast(slice_id as varchar) as slice_id,
     cast(ts_arrival_ns as bigint) as ts_arrival_ns

@@ -13,7 +13,9 @@ from (
         bars."interval" as bar_interval,
         row_number() over (
             partition by source, symbol, bars."interval", ts_event_ns
-            order by known_at_ns desc, ts_arrival_ns desc, close desc, open desc, high desc, low desc
+            order by
+                known_at_ns desc, ts_arrival_ns desc, close desc, open desc, high desc, low desc,
+                volume desc
         ) as version
     from {{ source('silver', 'prices_intraday') }} as bars
 ) as versions

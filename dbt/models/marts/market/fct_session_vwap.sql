@@ -41,7 +41,7 @@ select
     cast(high as decimal(28, 8)) as high,
     cast(low as decimal(28, 8)) as low,
     cast(round({{ ratio('last_price', 'first_price') }} - 1e0, 10) as double) as session_return,
-    cast(round({{ ratio('notional', 'volume') }}, 8) as decimal(28, 8)) as vwap,
+    {{ vwap('notional', 'volume') }} as vwap,
     cast(round({{ ratio('closes', 'minutes') }}, 8) as decimal(28, 8)) as twap,
     cast(minutes as bigint) as minutes,
     cast(volume as decimal(38, 8)) as volume,

@@ -54,7 +54,7 @@ trades as (
         venue, symbol, event_day,
         count(*) as trades,
         count(mid_price) as quoted_trades,
-        sum(cast(effective_spread_bps as decimal(28, 6))) as effective_spreads,
+        sum(cast(effective_spread_bps as decimal(38, 6))) as effective_spreads,
         sum(case when price > bid_price and price < ask_price then 1 else 0 end) as inside
     from {{ ref('int_enriched_trades') }}
     where {{ in_days('event_day') }}
