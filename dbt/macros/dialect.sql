@@ -58,3 +58,8 @@
 {% macro md5_of(text) -%} {{ return(adapter.dispatch('md5_of')(text)) }} {%- endmacro %}
 {% macro duckdb__md5_of(text) -%} md5({{ text }}) {%- endmacro %}
 {% macro athena__md5_of(text) -%} lower(to_hex(md5(to_utf8({{ text }})))) {%- endmacro %}
+
+{#- How many items two arrays without repetitions share. -#}
+{% macro common_items(a, b) -%} {{ return(adapter.dispatch('common_items')(a, b)) }} {%- endmacro %}
+{% macro duckdb__common_items(a, b) -%} len(list_intersect({{ a }}, {{ b }})) {%- endmacro %}
+{% macro athena__common_items(a, b) -%} cardinality(array_intersect({{ a }}, {{ b }})) {%- endmacro %}
