@@ -97,7 +97,8 @@ def _show_failure(failure: TestFailure) -> None:
 @click.option("--port", default=0, help="Of the page [default: a free one].")
 @click.option("--write", type=click.Path(path_type=Path), help="Write the page here instead.")
 @target_option
-def docs(port: int, write: Path | None, target: str) -> None:
+@json_option
+def docs(port: int, write: Path | None, target: str, as_json: bool) -> None:
     """Browse what the tables of Gold mean, where they come from and how they are tested.
 
     One self-contained page of the published build, made at the first call; served on 127.0.0.1
@@ -116,9 +117,19 @@ def docs(port: int, write: Path | None, target: str) -> None:
     page = actions.gold_docs(settings, target=target)
     if write is not None:
         write.write_bytes(page)
-        click.echo(f"wrote {write}, {len(page):,} bytes")
+        if as_json:
+            print_json({"path": str(write), "bytes": len(page)})
+        else:
+            click.echo(f"wrote {write}, {len(page):,} bytes")
         return
-    serve_page(page, port, lambda url: click.echo(f"Gold's documentation: {url} (Ctrl-C ends)"))
+
+    def announce(url: str) -> None:
+        if as_json:
+            print_json({"url": url})
+        else:
+            click.echo(f"Gold's documentation: {url} (Ctrl-C ends)")
+
+    serve_page(page, port, announce)
 
 
 def add_to(demo: click.Command) -> None:

@@ -23,6 +23,8 @@ from stream.producers.simulate_books import BOOK_FEEDS, simulate_book_day
 from stream.producers.simulate_history import simulate_day
 from stream.slices import RECORD_SCHEMA
 
+pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
+
 _spec = importlib.util.spec_from_file_location("compiled", Path(__file__).with_name("compiled.py"))
 assert _spec is not None
 assert _spec.loader is not None

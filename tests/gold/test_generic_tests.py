@@ -19,6 +19,8 @@ import duckdb
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -21,6 +21,8 @@ from hypothesis import strategies as st
 
 from stream.feeds import load_feed
 
+pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
+
 FIRST_DAY = date(2026, 11, 16)
 DAYS = 6
 LATE_DAY = FIRST_DAY + timedelta(days=2)

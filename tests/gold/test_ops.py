@@ -22,6 +22,8 @@ from stream.lake.history import current_slices
 from stream.ledger_tables import LEDGER_TABLES
 from stream.slices import ShardRef
 
+pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
+
 DAY_NS = 86_400 * 10**9
 DAY0_NS = int(datetime(2026, 11, 16, tzinfo=UTC).timestamp()) * 10**9
 SOME_DAYS = ("2026-11-18", "2026-11-20")

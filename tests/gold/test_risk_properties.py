@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
+
 _spec = importlib.util.spec_from_file_location("compiled", Path(__file__).with_name("compiled.py"))
 assert _spec is not None
 assert _spec.loader is not None

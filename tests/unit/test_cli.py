@@ -23,7 +23,7 @@ VERBS = [
     *("demo", "up", "down", "status", "produce", "run", "query", "lag"),
     *("prove", "ledger", "redrive", "feeds", "check"),
     *("replay", "extract", "extracts", "backfill", "compact", "expire-snapshots"),
-    *("remove-orphans", "retention"),
+    *("remove-orphans", "retention", "gold", "docs"),
 ]
 
 
