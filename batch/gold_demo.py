@@ -41,7 +41,8 @@ SELECT portfolio, method, portfolio_value,
        max(value_at_risk) FILTER (horizon_days = 10 AND confidence = 0.99) AS "10 days 99 %",
        max(expected_shortfall) FILTER (horizon_days = 1 AND confidence = 0.99) AS "shortfall 99 %"
 FROM (SELECT * FROM gold.var_calculations QUALIFY as_of_date = max(as_of_date) OVER ())
-GROUP BY ALL ORDER BY portfolio = 'TOTAL', portfolio, method
+GROUP BY portfolio, method, portfolio_value
+ORDER BY CASE portfolio WHEN 'TOTAL' THEN 1 ELSE 0 END, portfolio, method
 """
 
 
@@ -74,8 +75,9 @@ class GoldFinale:
             )
         report = actions.build_gold(self._settings)
         console.print(_describe(report))
-        for failure in report.errors:
-            console.print(f"FAILED: {failure.name} on {failure.model}: {failure.message}")
+        for failure in report.failures:
+            word = "FAILED" if failure in report.errors else "warning"
+            console.print(f"{word}: {failure.name} on {failure.model}: {failure.message}")
         if not report.is_ok:
             return False, {"build": report, "movers": [], "value_at_risk": []}
         answers = {
@@ -114,5 +116,5 @@ def _describe(report: GoldReport) -> str:
     rows = sum(model.rows or 0 for model in report.models)
     return (
         f"headrace gold: {len(report.models)} models, {rows:,} rows, {report.tests_passed} tests "
-        f"passed, {len(report.failures)} did not: {report.verdict} in {report.seconds:.1f} s\n"
+        f"passed, {len(report.errors)} failed: {report.verdict} in {report.seconds:.1f} s\n"
     )

@@ -125,7 +125,7 @@ def _prepare(settings: Settings, lake: Lake, slot: Slot, scope: Scope) -> dict[s
     if slot.target == "athena":
         write_ledger(settings, lake, scope.pins)
     places = slot.environment(lake.store.root)
-    return {**child_environment(settings), **places, "DBT_PINS": str(pins)}
+    return {**child_environment(settings), **places, "DBT_PINS": str(pins.absolute())}
 
 
 def _arguments(settings: Settings, scope: Scope, select: str | None) -> list[str]:

@@ -50,6 +50,7 @@ def run_dbt(
 
     Raises: PipelineError with dbt's own words when it did not get as far as running nodes.
     """
+    folder = folder.absolute()  # what is relative, dbt looks for below its project
     log, target = folder / "dbt.jsonl", folder / "target"
     folder.mkdir(parents=True, exist_ok=True)
     log.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def _readable(
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(published, copy)
     try:
-        yield {"DBT_TARGET": "local", "DBT_GOLD_FILE": str(copy)}
+        yield {"DBT_TARGET": "local", "DBT_GOLD_FILE": str(copy.absolute())}
     finally:
         copy.unlink()
 

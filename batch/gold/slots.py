@@ -44,7 +44,7 @@ class Slot:
     def environment(self, lake: str) -> dict[str, str]:
         """What dbt's profile needs to know."""
         if self.file is not None:
-            return {"DBT_TARGET": self.target, "DBT_GOLD_FILE": str(self.file)}
+            return {"DBT_TARGET": self.target, "DBT_GOLD_FILE": str(self.file.absolute())}
         return slot_environment(self.target, self.name, lake)
 
 

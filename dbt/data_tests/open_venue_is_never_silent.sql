@@ -1,10 +1,13 @@
 {{ config(severity=var('silence_severity')) }}
 {#- A venue that never closes, with a trade a minute and more, had trades in every hour between its
-    first and last one of the day. Fails with: the hours without. -#}
+    first and last one of the day. Asked of Silver, before anything is built on it. Fails with: the
+    hours without. -#}
 with hours as (
-    select venue, event_day, hour, trades
-    from {{ ref('int_venue_hours') }}
-    where {{ in_days('event_day') }}
+    select
+        venue, cast(ts_event as date) as event_day, hour(ts_event) as hour, count(*) as trades
+    from {{ source('silver', 'trades') }}
+    where {{ in_days_ts('ts_event') }}
+    group by venue, cast(ts_event as date), hour(ts_event)
 ),
 
 days as (

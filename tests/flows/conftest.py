@@ -112,6 +112,18 @@ class Api:
     def post(self, path: str, **body: Any) -> Any:
         return self._ask("POST", path, body).raise_for_status().json()
 
+    def delete(self, path: str) -> None:
+        self._ask("DELETE", path).raise_for_status()
+
+    def has(self, deployment: str) -> bool:
+        """Whether `flow/deployment` is registered."""
+        return self._find(deployment) is not None
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What was announced under a name."""
+        wanted = {"event": {"name": [name]}, "order": "ASC"}
+        return list(self.post("/events/filter", filter=wanted)["events"])
+
     def emit(self, event: dict[str, Any]) -> None:
         """Take an event from outside."""
         self._ask("POST", "/events", [event]).raise_for_status()

@@ -6,15 +6,18 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batch.flows.declared import RESOURCES_FILE, ROOT
+from batch.flows.hours import HOUR_MS
 from batch.prefect_server import plan_prefect
 from stream.errors import ConfigError
 from stream.local.process import identify, wait_until_gone
+from stream.query import run_query
 from stream.settings import load_settings
 
 APPLY = str(ROOT / "deploy" / "prefect" / "apply.py")
@@ -102,7 +105,9 @@ def test_served_deployment_runs_and_leaves_its_table_and_no_process(served):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_backfill_shows_its_progress_and_its_end_starts_a_compaction_of_exactly_its_days(served):
+def test_end_of_a_backfill_starts_a_compaction_of_exactly_its_days_and_publishes_gold(
+    served, prefect_settings
+):
     run = served.start(
         "backfill-ingestion/default",
         source="simulated",
@@ -121,16 +126,69 @@ def test_backfill_shows_its_progress_and_its_end_starts_a_compaction_of_exactly_
     chunks = json.loads(left["backfill-simulated"]["data"])
     assert [(chunk["state"], chunk["owner"]) for chunk in chunks] == [("done", run)] * 3
 
-    def find() -> list[dict[str, Any]]:
-        runs = served.post("/flow_runs/filter", limit=100)
-        return [found for found in runs if found["parameters"].get("days")]
+    def find(flow: str) -> list[dict[str, Any]]:
+        flows = {"name": {"any_": [flow]}}
+        return list(served.post("/flow_runs/filter", limit=100, flows=flows))
 
-    (compaction,) = served.wait(find, "the end of the backfill started nothing")
+    def find_compaction() -> list[dict[str, Any]]:
+        return [run for run in find("small-file-compaction") if run["parameters"].get("days")]
+
+    (compaction,) = served.wait(find_compaction, "the end of the backfill started nothing")
     days = compaction["parameters"]["days"]
     assert days == ["2026-01-05", "2026-01-06", "2026-01-07"]
     assert compaction["parameters"]["apply"] is True
     assert served.finish(compaction["id"])["type"] == "COMPLETED"
     assert "compaction" in served.artifacts(compaction["id"])
+
+    (build,) = served.wait(lambda: find("dbt-build"), "no build of Gold was started")
+    assert build["parameters"].get("days") is None, "the ledger knows the days"
+    end = served.finish(build["id"])
+    assert end["type"] == "COMPLETED", end["message"]
+    assert "gold-models" in served.artifacts(build["id"])
+    said = served.wait(lambda: served.events("headrace.gold.published"), "nobody was told")
+    assert [event["payload"]["build"] for event in said] == [1]
+    trades = run_query(prefect_settings, "SELECT count(*) AS n FROM gold.int_enriched_trades")
+    assert trades.to_pylist()[0]["n"] > 0
+
+    again = served.start("dbt-build/default")
+    assert served.finish(again)["type"] == "COMPLETED"
+    assert not served.artifacts(again), "nothing was new"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_closed_hours_of_several_feeds_start_one_build_and_a_restarted_watcher_none(
+    served, prefect_settings
+):
+    """The memory and the identities are the server's: every look is a process of its own."""
+    served.wait(lambda: served.has("dbt-build/default"), "dbt-build is not registered")
+    environment = served.environment
+    code = (
+        "import asyncio, sys; from prefect import flow; from batch.flows.hours import *\n"
+        "@flow(name='look')\n"
+        "async def look():\n"
+        "    return [await announce_hours(f, int(sys.argv[1]), 1) for f in ('trades', 'quotes')]\n"
+        "print(asyncio.run(look()))"
+    )
+    until_ms = 500_000 * HOUR_MS
+
+    def watch(moment_ms: int) -> str:
+        command = [sys.executable, "-c", code, str(moment_ms)]
+        look = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return look.stdout
+
+    assert watch(until_ms).count("+00:00") == 2
+    assert watch(until_ms + 5).count("+00:00") == 0
+    closed = "headrace.silver.hour-closed"
+    served.wait(lambda: len(served.events(closed)) == 2, "the hour was not announced")
+
+    for name in ("trades", "quotes"):  # a second watcher that knows nothing of the first one
+        served.delete(f"/variables/name/headrace_hour_closed_{name}")
+    assert watch(until_ms + 9).count("+00:00") == 2
+    time.sleep(5)
+    assert len(served.events(closed)) == 2, "one identity, one event"
+    flows = {"name": {"any_": ["dbt-build"]}}
+    assert len(served.post("/flow_runs/filter", flows=flows)) == 1
 
 
 def test_guard_ends_what_a_killed_leader_left_behind(tmp_path):

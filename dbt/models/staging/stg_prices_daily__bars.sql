@@ -20,11 +20,12 @@ latest as (
         row_number() over (
             partition by symbol, session_date
             order by
+                {%- if preferred %}
                 case source
                     {%- for name in preferred %} when '{{ name }}' then {{ loop.index }}{% endfor %}
-                    {%- if not preferred %} when '' then 0{% endif %}
                     else {{ preferred | length + 1 }}
                 end,
+                {%- endif %}
                 source
         ) as preference
     from versions
