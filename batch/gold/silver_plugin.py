@@ -17,10 +17,7 @@ import duckdb
 import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from batch.gold.pins import Pins, read_new_entries, take_pins
-from stream.bars import BARS
-from stream.bars import TABLE as BARS_TABLE
-from stream.feeds import load_feeds
+from batch.gold.pins import Pins, read_new_entries, silver_schemas, take_pins
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.sql import parquet_source, reach_lake
 from stream.ledger_tables import LEDGER_TABLES
@@ -45,7 +42,7 @@ class Plugin(BasePlugin):
 
 def attach_silver(connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins) -> None:
     """Give a connection the database `lake`, as the pins say."""
-    attach_tables(connection, lake, pins, list(_schemas()))
+    attach_tables(connection, lake, pins, list(silver_schemas()))
     _attach_ledger(connection, lake, pins)
 
 
@@ -56,7 +53,7 @@ def attach_tables(
     connection.execute("ATTACH ':memory:' AS lake")
     connection.execute("CREATE SCHEMA lake.silver")
     for name in names:
-        addresses, schema = list[str](), _schemas()[name]
+        addresses, schema = list[str](), silver_schemas()[name]
         if (pin := pins.tables.get(name)) is not None:
             table = lake.catalog.open(name)
             schema = table.arrow_schema  # with the ids of this table's columns
@@ -74,7 +71,3 @@ def _attach_ledger(connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins
         connection.execute(f"CREATE TABLE lake.ledger.{name} AS FROM new_rows")
         connection.unregister("new_rows")
 
-
-def _schemas() -> dict[str, pa.Schema]:
-    feeds = {name: contract.silver_schema for name, contract in load_feeds().items()}
-    return {**feeds, BARS_TABLE: BARS}
