@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from batch.gold.artifacts import keep_artifacts, read_artifact
-from batch.gold.athena import publish_views, write_ledger
+from batch.gold.athena import publish_views, write_absent, write_ledger
 from batch.gold.dbt_process import DbtRun, Progress, run_dbt
 from batch.gold.project import find_project, project_hash, project_variable
 from batch.gold.report import GoldReport
@@ -24,7 +24,7 @@ from batch.gold.results import count_passed, model_results, stored_relations, te
 from batch.gold.scope import Scope, is_up_to_date, plan_scope
 from batch.gold.slots import Slot, one_build, open_slot, remove_old_slots
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
-from stream.errors import CommitConflictError
+from stream.errors import CommitConflictError, ConfigError
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.gold import GoldBuild, publish, read_published, slot_file
 from stream.settings import Settings, child_environment
@@ -46,8 +46,8 @@ def build_gold(
     these as well, touched or not. select: dbt's selection of models; what they lack stays noted,
     so the next build makes the others.
 
-    Raises: ConfigError (no lake, no project), PipelineError (dbt itself failed),
-    CommitConflictError (another build was published meanwhile).
+    Raises: ConfigError (no lake, no project, a selection on Athena), PipelineError (dbt itself
+    failed), CommitConflictError (another build was published meanwhile).
     """
     with one_build(settings.home, clock):
         return _build(
@@ -83,6 +83,11 @@ def _build(
             "unchanged", target, published.number, published.slot, (), reason,
             clock.monotonic() - began, numbers=published.numbers,
         )  # fmt: skip
+    if select is not None and target == "athena":
+        raise ConfigError(
+            "--select is for the target local: on Athena the other tables of a slot are as old as "
+            "the slot, and they would be published with it. Build all of it, or run dbt by hand."
+        )
     slot = open_slot(settings, lake.store, target, published, is_full=is_full, clock=clock)
     scope = plan_scope(
         settings,
@@ -122,9 +127,10 @@ def _prepare(settings: Settings, lake: Lake, slot: Slot, scope: Scope) -> dict[s
     """Lay out what dbt's process reads; its environment."""
     pins = slot.folder / "pins.json"
     pins.write_bytes(scope.pins.to_bytes())
+    places = slot.environment(lake.store.root)
     if slot.target == "athena":
         write_ledger(settings, lake, scope.pins)
-    places = slot.environment(lake.store.root)
+        places |= write_absent(settings, lake, scope.pins)
     return {**child_environment(settings), **places, "DBT_PINS": str(pins.absolute())}
 
 

@@ -13,8 +13,8 @@ from datetime import date, timedelta
 
 import duckdb
 
+from batch.gold.attach import attach_tables
 from batch.gold.pins import Pins
-from batch.gold.silver_plugin import attach_tables
 from stream.lake.connect import Lake
 from stream.lake.sql import connect_sql
 from stream.settings import Settings

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Self
 
 import orjson
+import pyarrow as pa
 
+from stream.bars import BARS
 from stream.bars import TABLE as BARS_TABLE
 from stream.errors import ConfigError
 from stream.feeds import load_feeds
@@ -61,14 +63,19 @@ class Pins:
         return {name: pin.number for name, pin in self.tables.items() if name != BARS_TABLE}
 
 
+def silver_schemas() -> dict[str, pa.Schema]:
+    """The columns of every table that models read, whether it exists or not."""
+    feeds = {name: contract.silver_schema for name, contract in load_feeds().items()}
+    return {**feeds, BARS_TABLE: BARS}
+
+
 def take_pins(lake: Lake, after: Mapping[str, int]) -> Pins:
     """Pin every table of a feed, and the bars.
 
     Args: after: per feed the entry up to which the slot is built; absent: nothing of it is.
     """
-    known = {*load_feeds(), BARS_TABLE}
     pins = {}
-    for name in sorted(known.intersection(lake.catalog.names())):
+    for name in sorted(silver_schemas().keys() & set(lake.catalog.names())):
         table = lake.catalog.open(name)  # one read: snapshot and number belong together
         number = int(table.properties.get(NUMBER, "0"))
         pins[name] = Pin(table.snapshot_id, number, min(after.get(name, 0), number))

@@ -1,29 +1,21 @@
-"""dbt-duckdb's way to Silver: an in-memory database `lake` with one view per pinned table.
+"""What dbt-duckdb loads by its name in `dbt/profiles.yml`: it attaches the pinned Silver.
 
-Named in `dbt/profiles.yml`; dbt calls `Plugin.configure_connection` once per process. `lake.silver`
-holds every feed's table and `bars_1m`, `lake.ledger` what the ledger says of the commits that the
-slot does not include yet. A table that does not exist reads as empty, so every model always
-builds. Nothing of this is stored in the Gold file.
-Not here: which state is pinned (`pins`).
+The only module that imports dbt in Python: it costs two seconds, which no other verb should pay.
+Nothing of what it attaches is stored in the Gold file. Not here: what is attached (`attach`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from batch.gold.pins import Pins, read_new_entries, take_pins
-from stream.bars import BARS
-from stream.bars import TABLE as BARS_TABLE
-from stream.feeds import load_feeds
-from stream.lake.connect import Lake, connect_lake
-from stream.lake.sql import parquet_source, reach_lake
-from stream.ledger_tables import LEDGER_TABLES
+from batch.gold.attach import attach_silver
+from batch.gold.pins import Pins, take_pins
+from stream.lake.connect import connect_lake
+from stream.lake.sql import reach_lake
 from stream.settings import load_settings
 
 
@@ -35,46 +27,9 @@ class Plugin(BasePlugin):
         self._pins = plugin_config.get("pins") or None
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
-        """Attach `lake`."""
+        """Attach `lake`; dbt calls this once per process."""
         settings = load_settings()
         lake = connect_lake(settings)
         pins = Pins.read(Path(self._pins)) if self._pins else take_pins(lake, {})
         reach_lake(conn, settings.lake, settings.region)
         attach_silver(conn, lake, pins)
-
-
-def attach_silver(connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins) -> None:
-    """Give a connection the database `lake`, as the pins say."""
-    attach_tables(connection, lake, pins, list(_schemas()))
-    _attach_ledger(connection, lake, pins)
-
-
-def attach_tables(
-    connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins, names: Sequence[str]
-) -> None:
-    """The views `lake.silver.<name>` alone."""
-    connection.execute("ATTACH ':memory:' AS lake")
-    connection.execute("CREATE SCHEMA lake.silver")
-    for name in names:
-        addresses, schema = list[str](), _schemas()[name]
-        if (pin := pins.tables.get(name)) is not None:
-            table = lake.catalog.open(name)
-            schema = table.arrow_schema  # with the ids of this table's columns
-            if pin.snapshot_id is not None:
-                addresses = [address for address, _ in table.data_files(pin.snapshot_id)]
-        source = parquet_source(addresses, schema)
-        connection.execute(f"CREATE VIEW lake.silver.{name} AS SELECT * FROM {source}")  # noqa: S608
-
-
-def _attach_ledger(connection: duckdb.DuckDBPyConnection, lake: Lake, pins: Pins) -> None:
-    connection.execute("CREATE SCHEMA lake.ledger")
-    entries = [e for name, pin in pins.tables.items() for e in read_new_entries(lake, name, pin)]
-    for name, (_, build) in LEDGER_TABLES.items():
-        connection.register("new_rows", build(entries))
-        connection.execute(f"CREATE TABLE lake.ledger.{name} AS FROM new_rows")
-        connection.unregister("new_rows")
-
-
-def _schemas() -> dict[str, pa.Schema]:
-    feeds = {name: contract.silver_schema for name, contract in load_feeds().items()}
-    return {**feeds, BARS_TABLE: BARS}

@@ -22,7 +22,7 @@
     {%- if node.source_name == 'silver' and 'slice_id' in node.columns -%}
       {%- do found.append({
         'feed': node.name,
-        'relation': node.relation_name,
+        'relation': source('silver', node.name),
         'nullable': node.config.meta.nullable,
       }) -%}
     {%- endif -%}

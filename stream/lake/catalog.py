@@ -338,7 +338,10 @@ class LakeCatalog:
             if set(iceberg.column_names) - set(table.schema().column_names):
                 with table.update_schema() as update:
                     update.union_by_name(iceberg)
-            table.overwrite(rows)
+            if any(table.scan().plan_files()):
+                table.overwrite(rows)
+            else:  # an overwrite of nothing is a warning
+                table.append(rows)
 
     def names(self) -> list[str]:
         """The tables that exist."""

@@ -23,6 +23,7 @@ IMPORT_RULES = {
     "AWS SDKs": (AWS_SDK, AWS_FOLDERS),
     "pyiceberg": (r"pyiceberg(\.|$)", ("stream/lake/catalog",)),
     "prefect": (r"prefect(_aws)?(\.|$)", ("batch/flows/",)),
+    "dbt": (r"dbt(_common)?(\.|$)", ("batch/gold/silver_plugin.py",)),
     # The id of an event that Prefect keeps once: a pure function of what it announces.
     "uuid": (r"uuid(\.|$)", ("batch/flows/report.py",)),
     "secrets": (r"secrets(\.|$)", ()),
