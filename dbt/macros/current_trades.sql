@@ -3,7 +3,7 @@
     Versions of one trade may lie on several days: all rows of the wanted days and the corrections
     of `correction_days` around them are read, ranked, and only then cut to the days. That equals
     the ranking of the whole table as long as a venue announces a trade as new only once; the
-    version rule is that of `stream.bars.FROM_TRADES`.
+    version rule is that of `stream.bars.FROM_TRADES`; of equal copies the first that arrived.
 
     `known_by`: SQL for a time in ns; only what was known then counts (trades_asof). -#}
 {% macro current_trades(only_days=false, known_by=none) -%}
@@ -19,7 +19,8 @@ from (
             order by
                 known_at_ns desc,
                 case kind when 'cancel' then 2 when 'correct' then 1 else 0 end desc,
-                ts_event_ns desc, price desc, size desc
+                ts_event_ns desc, price desc, size desc,
+                ts_arrival_ns, slice_id, length(sequence_number), sequence_number, line_no
         ) as version
     from {{ source('silver', 'trades') }} as trades
     where true

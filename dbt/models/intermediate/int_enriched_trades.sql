@@ -3,8 +3,9 @@
           partitioned_by=(['event_day'] if target.type == 'athena' else none)) }}
 {#- The trades that stand, each with the quote that stood when it happened. Grain: venue, symbol,
     trade_id. The quote is the last one of the venue and symbol at or before the trade's time, at
-    most quote_max_age_seconds old; of several at one time the one with the greatest id.
-    aggressor: the venue's word, else the quote rule of Lee and Ready (1991): above the mid a buy.
+    most quote_max_age_seconds old; of several at one time the one with the longest, then greatest id.
+    aggressor: the venue's word, else the quote rule of Lee and Ready (1991): above the mid a buy,
+    below it a sell, at it unknown.
     effective_spread_bps = 2 |price - mid| / mid x 10,000. Both follow from bid + ask and 2 x price, which
     are exact: as doubles, 0.4 would lie above the mid of 0.1 and 0.7. -#}
 {%- set max_age_ns = var('quote_max_age_seconds') * 1000000000 -%}
@@ -19,55 +20,30 @@ quotes as (
             recent.*,
             row_number() over (
                 partition by venue, symbol, ts_event_ns
-                order by length(quote_id) desc, quote_id desc
+                order by
+                    length(quote_id) desc, quote_id desc, ts_arrival_ns,
+                    slice_id, length(sequence_number), sequence_number, line_no
             ) as place
-        from ({{ distinct_quotes(only_days=true, seconds=var('quote_max_age_seconds')) }}) as recent
+        from {{ source('silver', 'quotes') }} as recent
+        where {{ from_before_first_day('ts_event', var('quote_max_age_seconds')) }}
     ) as simultaneous
     where place = 1
 ),
 
-{#- An as-of join in words that both dialects have: among quotes and trades in order of time, the
-    time of the last quote is the running maximum; at one time quotes come first. -#}
-moments as (
-    select venue, symbol, quote_ns as at_ns, 0 as turn, quote_ns, cast(null as varchar) as trade_id
-    from quotes
-    union all
-    select venue, symbol, ts_event_ns as at_ns, 1 as turn, cast(null as bigint) as quote_ns, trade_id
-    from trades
-),
-
-looked_up as (
-    select
-        venue, symbol, trade_id, turn,
-        max(quote_ns) over (
-            partition by venue, symbol order by at_ns, turn
-            rows between unbounded preceding and current row
-        ) as quote_ns
-    from moments
+as_of as (
+    {{ with_last_quote('trades', 'quotes', max_age_ns) }}
 ),
 
 joined as (
     select
-        trades.*,
-        quotes.quote_ns,
-        quotes.bid_price, quotes.bid_size, quotes.ask_price, quotes.ask_size,
-        cast(quotes.bid_price as decimal(28, 8)) + cast(quotes.ask_price as decimal(28, 8)) as twice_mid,
-        cast(trades.price as decimal(28, 8)) + cast(trades.price as decimal(28, 8)) as twice_price,
+        as_of.*,
+        cast(bid_price as decimal(28, 8)) + cast(ask_price as decimal(28, 8)) as twice_mid,
+        cast(price as decimal(28, 8)) + cast(price as decimal(28, 8)) as twice_price,
         instruments.asset_class,
         venues.is_always_open
-    from trades
-    inner join looked_up
-        on trades.venue = looked_up.venue
-        and trades.symbol = looked_up.symbol
-        and trades.trade_id = looked_up.trade_id
-        and looked_up.turn = 1
-    left join quotes
-        on trades.venue = quotes.venue
-        and trades.symbol = quotes.symbol
-        and looked_up.quote_ns = quotes.quote_ns
-        and trades.ts_event_ns - quotes.quote_ns <= {{ max_age_ns }}
-    left join {{ ref('venues') }} as venues on trades.venue = venues.venue
-    left join {{ ref('instruments') }} as instruments on trades.symbol = instruments.symbol
+    from as_of
+    left join {{ ref('venues') }} as venues on as_of.venue = venues.venue
+    left join {{ ref('instruments') }} as instruments on as_of.symbol = instruments.symbol
 )
 
 select
