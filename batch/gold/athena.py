@@ -12,12 +12,13 @@ read an empty one of the namespace `absent` instead (`macros/absent.sql`).
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 from batch.gold.dbt_process import run_dbt
 from batch.gold.pins import Pins, read_new_entries, silver_schemas
 from batch.gold.project import find_project
 from batch.gold.slots import slot_environment
-from stream.errors import PipelineError
+from stream.errors import ConfigError, PipelineError
 from stream.lake.connect import Lake, connect_catalog
 from stream.lake.gold import GoldBuild
 from stream.ledger_tables import LEDGER_TABLES
@@ -25,6 +26,15 @@ from stream.settings import Settings, child_environment
 
 LEDGER_NAMESPACE = "ledger"
 ABSENT_NAMESPACE = "absent"
+
+
+def check_installed() -> None:
+    """Raises: ConfigError if dbt's adapter is not there: it is an extra."""
+    if find_spec("dbt.adapters.athena") is None:
+        raise ConfigError(
+            "the target athena needs dbt-athena-community: install headrace[athena], or run "
+            "`make setup-extras` in a checkout."
+        )
 
 
 def write_ledger(settings: Settings, lake: Lake, pins: Pins) -> None:

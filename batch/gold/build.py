@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from batch.gold.artifacts import keep_artifacts, read_artifact
-from batch.gold.athena import publish_views, write_absent, write_ledger
+from batch.gold.athena import check_installed, publish_views, write_absent, write_ledger
 from batch.gold.dbt_process import DbtRun, Progress, run_dbt
 from batch.gold.project import find_project, project_hash, project_variable
 from batch.gold.report import GoldReport
@@ -72,6 +72,8 @@ def _build(
     clock: Clock,
 ) -> GoldReport:
     began, project = clock.monotonic(), find_project()
+    if target == "athena":
+        check_installed()
     lake, code = connect_lake(settings), project_hash(project)
     published = read_published(lake.store, target)
     if published:
