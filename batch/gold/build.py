@@ -97,6 +97,7 @@ def _build(
         slot,
         code,
         correction_days=project_variable(project, "correction_days"),
+        quote_seconds=project_variable(project, "quote_max_age_seconds"),
         extra_days=days,
     )
     arguments = _arguments(settings, scope, select)

@@ -4,7 +4,7 @@ The ledger knows: rows of slices and redriven messages lie in data files that ar
 and a replay records the event times of the rows that it replaced. Compaction moves rows between
 files and touches nothing. Retention takes days away from Silver but not from Gold: they are
 retired, and a late row for one of them must not make Gold forget the rest of that day.
-Corrections concern the days of the other versions of their trade, too: `corrections` finds those,
+Corrections concern the days of the other versions of their trade, too: `reach` finds those,
 because it can see rows.
 """
 

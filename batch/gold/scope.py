@@ -1,8 +1,8 @@
 """What a build covers: pinned Silver, the days to compute again, and whether there is work.
 
 The published build remembers per feed the ledger entry that it includes. Everything that was
-committed after that is new; its days, and those that corrections reach, are computed again. A
-change of dbt's code concerns every day that Silver still has.
+committed after that is new; its days, and those that corrections and quotes reach, are computed
+again. A change of dbt's code concerns every day that Silver still has.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from batch.gold.corrections import reached_days
 from batch.gold.days import retired_days, touched_days
 from batch.gold.pins import Pins, read_new_entries, take_pins
+from batch.gold.reach import reached_days
 from batch.gold.slots import Slot
 from stream.lake.connect import Lake
 from stream.lake.entries import Entry
@@ -50,6 +50,7 @@ def plan_scope(
     project: str,
     *,
     correction_days: int,
+    quote_seconds: int,
     extra_days: Sequence[date] = (),
 ) -> Scope:
     """Pin Silver and name the days that this slot lacks."""
@@ -65,7 +66,14 @@ def plan_scope(
         reason = f"the models changed: {len(days)} days of Silver"
     else:
         days = touched_days(entries) | set(extra_days)
-        days = reached_days(settings, lake, pins, days, correction_days)
+        days = reached_days(
+            settings,
+            lake,
+            pins,
+            days,
+            correction_days=correction_days,
+            quote_seconds=quote_seconds,
+        )
         reason = f"{len(entries)} commits touched {len(days)} days"
     return Scope(pins, tuple(sorted(days - retired)), kept, reason)
 

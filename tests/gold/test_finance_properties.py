@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
+import compiled
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -25,11 +24,6 @@ from stream.slices import RECORD_SCHEMA
 
 pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
 
-_spec = importlib.util.spec_from_file_location("compiled", Path(__file__).with_name("compiled.py"))
-assert _spec is not None
-assert _spec.loader is not None
-compiled = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(compiled)
 
 FIRST = date(2026, 1, 5)
 DAYS = [FIRST + timedelta(days=n) for n in range(16)]

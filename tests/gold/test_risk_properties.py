@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections import defaultdict
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import pairwise
-from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
+import compiled
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,11 +19,6 @@ from hypothesis import strategies as st
 
 pytestmark = pytest.mark.slow  # dbt compiles the project: 10 s and more
 
-_spec = importlib.util.spec_from_file_location("compiled", Path(__file__).with_name("compiled.py"))
-assert _spec is not None
-assert _spec.loader is not None
-compiled = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(compiled)
 
 DAY = date(2026, 1, 5)
 WINDOW, RISK_DAYS = 60, 3

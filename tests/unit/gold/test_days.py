@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime
 
-from batch.gold.corrections import reached_days
 from batch.gold.days import days_between, retired_days, touched_days
 from batch.gold.pins import Pins, read_new_entries, take_pins
+from batch.gold.reach import reached_days
 from stream.lake.entries import Entry, Rewrite
 from stream.lake.layout import SilverKey
 
@@ -59,9 +59,15 @@ def test_correction_reaches_the_day_of_the_trade_that_it_corrects(small_lake, tr
     pins = take_pins(lake, {"trades": small_lake.ledger.head().number - 1})
     new = read_new_entries(lake, "trades", pins.tables["trades"])
     assert touched_days(new) == {monday}
-    assert reached_days(settings, lake, pins, {monday}, 7) == {monday, friday}
-    assert reached_days(settings, lake, pins, {monday}, 2) == {monday}, "beyond the reach"
-    assert reached_days(settings, lake, pins, {friday}, 7) == {friday}, "no correction there"
+
+    def reach(days, correction_days):
+        return reached_days(
+            settings, lake, pins, days, correction_days=correction_days, quote_seconds=60
+        )
+
+    assert reach({monday}, 7) == {monday, friday}
+    assert reach({monday}, 2) == {monday}, "beyond the reach"
+    assert reach({friday}, 7) == {friday}, "no correction there"
 
 
 def test_pins_hold_one_state_whatever_is_committed_later(small_lake):
