@@ -261,7 +261,7 @@ def test_models_agree_with_exact_arithmetic(data):
 
 
 @pytest.mark.slow
-@settings(max_examples=600)
+@settings(max_examples=150)
 @given(silver(most=25))
 def test_models_agree_with_exact_arithmetic_on_many_more(data):
     any_data_agrees(data)
@@ -340,7 +340,7 @@ def test_commit_by_commit_gives_what_a_full_run_gives(parts):
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@settings(max_examples=80)
 @given(commits())
 def test_commit_by_commit_gives_what_a_full_run_gives_with_many_more(parts):
     any_commits_add_up(parts)
