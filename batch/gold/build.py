@@ -174,7 +174,7 @@ def _describe(
         numbers=numbers,
         days=() if scope.days is None else tuple(day.isoformat() for day in scope.days),
         retired=scope.retired,
-        relations=stored_relations(run.manifest),
+        relations=stored_relations(run.manifest, with_views=slot.target == "athena"),
     )
 
 

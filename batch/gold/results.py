@@ -60,12 +60,15 @@ def count_passed(run: DbtRun) -> int:
     )
 
 
-def stored_relations(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """The tables that readers may ask for: name -> schema."""
+def stored_relations(manifest: Mapping[str, Any], *, with_views: bool = False) -> dict[str, str]:
+    """The tables that readers may ask for: name -> schema. `with_views`: those of the marts, too;
+    locally `headrace query` has its own.
+    """
     return {
         node["alias"]: node["schema"]
         for node in manifest["nodes"].values()
-        if node["resource_type"] in BUILT and node["config"]["materialized"] in STORED
+        if node["resource_type"] in BUILT
+        and (node["config"]["materialized"] in STORED or (with_views and node["fqn"][1] == "marts"))
     }
 
 

@@ -51,13 +51,10 @@ from {{ relation }}
 {#- Volume-weighted average price, rounded to 8 decimals; null without volume. It lies between the
     lowest and the highest price; a double has digits for that below 10^8 only, so it is held there. -#}
 {% macro vwap(notional, volume, low='low', high='high') -%}
-case when {{ volume }} > 0 then
-        least(
-            greatest(
-                cast(round({{ ratio(notional, volume) }}, 8) as decimal(28, 8)),
-                cast({{ low }} as decimal(28, 8))
-            ),
-            cast({{ high }} as decimal(28, 8))
-        )
+{%- set rounded = 'cast(round(' ~ ratio(notional, volume) ~ ', 8) as decimal(28, 8))' -%}
+case
+        when {{ rounded }} < {{ low }} then cast({{ low }} as decimal(28, 8))
+        when {{ rounded }} > {{ high }} then cast({{ high }} as decimal(28, 8))
+        else {{ rounded }}
     end
 {%- endmacro %}

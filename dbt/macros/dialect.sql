@@ -5,7 +5,8 @@
 {% macro timestamp_of_ns(ns) -%} {{ return(adapter.dispatch('timestamp_of_ns')(ns)) }} {%- endmacro %}
 {% macro duckdb__timestamp_of_ns(ns) -%} make_timestamp({{ ns }} // 1000) {%- endmacro %}
 {% macro athena__timestamp_of_ns(ns) -%}
-  cast(from_unixtime_nanos({{ ns }}) at time zone 'UTC' as timestamp(6))
+  {#- less the nanoseconds: Trino's cast rounds them, the other cuts them off -#}
+  cast(from_unixtime_nanos(({{ ns }}) - ({{ ns }}) % 1000) at time zone 'UTC' as timestamp(6))
 {%- endmacro %}
 
 {#- A timestamp as Iceberg keeps it: microseconds. -#}
@@ -47,11 +48,12 @@
 {% macro duckdb__clock_utc() -%} make_timestamp(epoch_us(current_timestamp)) {%- endmacro %}
 {% macro athena__clock_utc() -%} cast(current_timestamp at time zone 'UTC' as timestamp(6)) {%- endmacro %}
 
-{#- Whole milliseconds from one timestamp to a later one. -#}
+{#- Milliseconds from one timestamp to a later one, of each what is below a millisecond cut off: so
+    Trino counts, and DuckDB's boundaries are the same for this unit alone. -#}
 {% macro milliseconds_between(earlier, later) -%}
   {{ return(adapter.dispatch('milliseconds_between')(earlier, later)) }}
 {%- endmacro %}
-{% macro duckdb__milliseconds_between(earlier, later) -%} date_sub('millisecond', {{ earlier }}, {{ later }}) {%- endmacro %}
+{% macro duckdb__milliseconds_between(earlier, later) -%} date_diff('millisecond', {{ earlier }}, {{ later }}) {%- endmacro %}
 {% macro athena__milliseconds_between(earlier, later) -%} date_diff('millisecond', {{ earlier }}, {{ later }}) {%- endmacro %}
 
 {#- A hash of a text, 32 hexadecimal digits. -#}
@@ -63,3 +65,8 @@
 {% macro common_items(a, b) -%} {{ return(adapter.dispatch('common_items')(a, b)) }} {%- endmacro %}
 {% macro duckdb__common_items(a, b) -%} len(list_intersect({{ a }}, {{ b }})) {%- endmacro %}
 {% macro athena__common_items(a, b) -%} cardinality(array_intersect({{ a }}, {{ b }})) {%- endmacro %}
+
+{#- The smaller and the larger of two values, none of which is null: Trino's least and greatest are null
+    if one is, DuckDB's are the other one. -#}
+{% macro smaller(a, b) -%} (case when {{ a }} <= {{ b }} then {{ a }} else {{ b }} end) {%- endmacro %}
+{% macro larger(a, b) -%} (case when {{ a }} >= {{ b }} then {{ a }} else {{ b }} end) {%- endmacro %}

@@ -41,7 +41,7 @@ ranked as (
 ),
 
 token_sets as (
-    select title_no, size, array_agg(token_no) as token_nos from ranked group by title_no, size
+    select title_no, size, array_agg(token_no order by token_no) as token_nos from ranked group by title_no, size
 ),
 
 prefixes as (
@@ -96,12 +96,12 @@ met as (
         and asking.seen_day = answering.seen_day
         and asking.title_no <> answering.title_no
         -- if this is their first common token, so many can still be common
-        and 3 * (1 + least(asking.size - asking.rarity, answering.size - answering.rarity))
+        and 3 * (1 + {{ smaller('asking.size - asking.rarity', 'answering.size - answering.rarity') }})
             >= asking.size + answering.size
 ),
 
 pairs as (
-    select distinct least(title_no, other_no) as one_no, greatest(title_no, other_no) as two_no
+    select distinct {{ smaller('title_no', 'other_no') }} as one_no, {{ larger('title_no', 'other_no') }} as two_no
     from met
 ),
 
@@ -130,7 +130,7 @@ select
     cast(alike.united as bigint) as all_tokens
 from met
 inner join alike
-    on least(met.title_no, met.other_no) = alike.one_no
-    and greatest(met.title_no, met.other_no) = alike.two_no
+    on {{ smaller('met.title_no', 'met.other_no') }} = alike.one_no
+    and {{ larger('met.title_no', 'met.other_no') }} = alike.two_no
 inner join title_numbers as mine on met.title_no = mine.title_no
 inner join title_numbers as theirs on met.other_no = theirs.title_no

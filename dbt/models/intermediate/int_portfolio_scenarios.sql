@@ -23,7 +23,10 @@ moves as (
         count(*) as moved,
         {#- Decimals: a sum of doubles depends on its order. -#}
         sum(
-            cast(cast(holdings.market_value as double) * returns.simple_return as decimal(28, 8))
+            cast(
+                round(cast(holdings.market_value as double) * returns.simple_return, 8)
+                as decimal(28, 8)
+            )
         ) as pnl
     from holdings
     inner join {{ ref('int_daily_returns') }} as returns

@@ -69,16 +69,16 @@ select
     cast(sold as decimal(28, 8)) as sold_quantity,
     cast(sell_notional as decimal(28, 8)) as sell_notional,
     case when opening_cost is not null then cast(closed as decimal(28, 8)) end as closed_quantity,
-    cast(
-        case
-            when previous_session_date is null then null
-            when closed = 0 then 0
-            else round(
+    case
+        when previous_session_date is null then null
+        when closed = 0 then cast(0 as decimal(28, 8))
+        else cast(
+            round(
                 side * cast(closed as double) * (
                     {{ ratio('closing_notional', 'wanted') }}
                     - {{ ratio('opened_notional', 'available') }}
                 ), 6
-            )
-        end as decimal(28, 8)
-    ) as realised_pnl
+            ) as decimal(28, 8)
+        )
+    end as realised_pnl
 from closings

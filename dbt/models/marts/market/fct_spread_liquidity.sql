@@ -27,7 +27,7 @@ weighed as (
             when gap_ns > {{ max_age_ns }} then {{ max_age_ns }}
             else gap_ns
         end as stood_ns,
-        cast(round(2e4 * (ask - bid) / (ask + bid), 9) as decimal(28, 9)) as spread_bps,
+        cast(round(2e4 * {{ ratio('ask - bid', 'ask + bid') }}, 9) as decimal(28, 9)) as spread_bps,
         cast(
             round((bid * cast(bid_size as double) + ask * cast(ask_size as double)) / 2e0, 8)
             as decimal(28, 8)
@@ -54,7 +54,7 @@ trades as (
         venue, symbol, event_day,
         count(*) as trades,
         count(mid_price) as quoted_trades,
-        sum(cast(effective_spread_bps as decimal(38, 6))) as effective_spreads,
+        sum(cast(round(effective_spread_bps, 6) as decimal(38, 6))) as effective_spreads,
         sum(case when price > bid_price and price < ask_price then 1 else 0 end) as inside
     from {{ ref('int_enriched_trades') }}
     where {{ in_days('event_day') }}

@@ -25,7 +25,7 @@ measured as (
     from bars
     union all
     select 'trades' as feed, 'price_jump' as metric, venue, symbol, event_day,
-        abs(ln(open / previous_close)) as value
+        abs(ln({{ ratio('open', 'previous_close') }})) as value
     from bars
     where open > 0 and previous_close > 0
     union all

@@ -85,7 +85,7 @@ select
     cast(commits as bigint) as commits,
     cast(records as bigint) as records,
     cast(payload_bytes as bigint) as payload_bytes,
-    cast(put_payload_units as bigint) as put_payload_units,
+    cast(ceil(put_payload_units) as bigint) as put_payload_units,
     cast(round(kinesis_gb, 9) as double) as kinesis_gb,
     cast(s3_puts as bigint) as s3_puts,
     cast(round(stored_gb, 9) as double) as stored_gb,
