@@ -68,8 +68,7 @@ def open_slot(
     clock: Clock,
 ) -> Slot:
     """A slot for the next build. `is_full`: it need not hold anything yet."""
-    if published:
-        remove_old_slots(store, settings, target, published)
+    remove_old_slots(store, settings, target, published)
     number = published.number + 1 if published else 1
     if target != "local":
         free = next(c for c in COLOURS if published is None or c != published.slot)
@@ -108,15 +107,17 @@ def one_build(home: Path, clock: Clock, patience_seconds: float = LOCK_SECONDS) 
         yield
 
 
-def remove_old_slots(store: Store, settings: Settings, target: str, published: GoldBuild) -> None:
+def remove_old_slots(
+    store: Store, settings: Settings, target: str, published: GoldBuild | None
+) -> None:
     """Delete folders that nobody reads: of builds before the last two, rejected, or killed.
 
     The published file stays, and the one before it for whoever still reads it. Call it under
     `one_build` alone.
     """
-    previous = read_build(store, target, published.number - 1)
-    kept = {published.slot, previous.slot if previous else ""}
-    for folder in (settings.home / "gold").iterdir():
+    previous = read_build(store, target, published.number - 1) if published else None
+    kept = {build.slot for build in (published, previous) if build}
+    for folder in (settings.home / "gold").glob("*"):
         if folder.name not in kept and _OURS[target].fullmatch(folder.name):
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -117,6 +117,14 @@ def test_slot_begins_as_a_copy_and_the_last_two_files_stay(small_lake):
     assert not rejected.folder.exists(), "the next build clears what was rejected"
 
 
+def test_build_that_was_rejected_before_any_was_published_is_cleared_too(small_lake):
+    settings, store, clock = small_lake.settings, small_lake.lake.store, small_lake.clock
+    rejected = open_slot(settings, store, "local", None, is_full=False, clock=clock)
+    clock.sleep(1)
+    open_slot(settings, store, "local", None, is_full=False, clock=clock)
+    assert not rejected.folder.exists()
+
+
 def test_athena_builds_in_the_colour_that_is_not_published(small_lake):
     settings, store, clock = small_lake.settings, small_lake.lake.store, small_lake.clock
     first = open_slot(settings, store, "athena", None, is_full=False, clock=clock)
