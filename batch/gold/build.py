@@ -75,6 +75,11 @@ def _build(
     if target == "athena":
         check_installed()
     lake, code = connect_lake(settings), project_hash(project)
+    if not lake.catalog.names():
+        raise ConfigError(
+            f"the lake {settings.lake} has no tables yet: start a feed with `headrace run FEED`, "
+            "or land history with `headrace backfill`."
+        )
     published = read_published(lake.store, target)
     if published:
         complete_publication(settings, lake, target, published)

@@ -18,7 +18,7 @@ from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import PipelineError
 from stream.local.process import reap, spawn
 
-DBT = (sys.executable, "-c", "from dbt.cli.main import cli; cli()")
+DBT = (sys.executable, "-m", "batch.gold.dbt_main")
 DBT_PAGE = "static_index.html"
 POLL_SECONDS = 0.1
 NODES_FAILED = 1

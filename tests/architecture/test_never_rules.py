@@ -16,6 +16,7 @@ AWS_SDK = r"(boto3|botocore|aiobotocore|obstore|s3fs|aioboto3)(\.|$)"
 AWS_FOLDERS = (
     *("stream/sources/kinesis", "stream/producers/", "stream/lake/", "stream/local/"),
     "batch/aws/",
+    "batch/gold/dbt_main.py",  # inside dbt's process: dbt-athena's sessions share one reader
 )
 
 IMPORT_RULES = {
@@ -23,7 +24,7 @@ IMPORT_RULES = {
     "AWS SDKs": (AWS_SDK, AWS_FOLDERS),
     "pyiceberg": (r"pyiceberg(\.|$)", ("stream/lake/catalog",)),
     "prefect": (r"prefect(_aws)?(\.|$)", ("batch/flows/",)),
-    "dbt": (r"dbt(_common)?(\.|$)", ("batch/gold/silver_plugin.py",)),
+    "dbt": (r"dbt(_common)?(\.|$)", ("batch/gold/silver_plugin.py", "batch/gold/dbt_main.py")),
     # The id of an event that Prefect keeps once: a pure function of what it announces.
     "uuid": (r"uuid(\.|$)", ("batch/flows/report.py",)),
     "secrets": (r"secrets(\.|$)", ()),

@@ -67,6 +67,11 @@ def test_incremental_models_and_kept_rows_are_iceberg_tables_by_day(project: Any
             assert node["config"]["table_type"] == "iceberg", node["name"]
 
 
+def test_names_of_tables_are_lower_case_as_glue_keeps_them(project: Any) -> None:
+    names = [node["alias"] for node in project.manifest["nodes"].values()]
+    assert [name for name in names if name != name.lower()] == []
+
+
 def test_trades_asof_is_a_statement_that_athena_can_prepare(project: Any) -> None:
     nodes = project.manifest["nodes"].values()
     sql = next(node["compiled_code"] for node in nodes if node["name"] == "trades_asof")

@@ -97,15 +97,6 @@ class StandIn:
         with self._lock:
             return self._engine.execute(f"FROM {CATALOG}.{schema}.{table}").to_arrow_table()
 
-    def tables(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
-        """Glue's tables: (schema, name) -> as Glue describes it."""
-        glue = glue_backends[ACCOUNT][REGION]
-        return {
-            (schema, name): table.as_dict()
-            for schema, database in glue.databases.items()
-            for name, table in database.tables.items()
-        }
-
     def run(self, sql: str) -> QueryResults:
         """Let a statement take effect. Raises: what DuckDB or we refuse; it is kept either way."""
         with self._lock:
@@ -225,7 +216,9 @@ class StandIn:
         return self._engine.execute(_to_duckdb(tree))
 
     def _glue(self, schema: str, name: str) -> Mapping[str, Any] | None:
-        return self.tables().get((schema, name))
+        database = glue_backends[ACCOUNT][REGION].databases.get(schema)
+        table = database.tables.get(name) if database else None
+        return table.as_dict() if table else None
 
     def _check_iceberg(self, table: exp.Table) -> None:
         found = self._glue(table.db, table.name)

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batch.gold.build import build_gold
 from batch.gold.slots import one_build, open_slot
 from stream.clock import SYSTEM_CLOCK
-from stream.errors import CommitConflictError
+from stream.errors import CommitConflictError, ConfigError
 from stream.gold_views import find_gold
 from stream.lake.gold import GoldBuild, build_numbers, publish, read_published, slot_file
 from stream.lake.layout import DbtArtifactKey, GoldBuildKey
 from stream.query import run_query
+from stream.settings import load_settings
 
 BUILD = GoldBuild(1, "a", 0, "code", {"trades": 3}, ("2026-11-24",), (), {"t": "gold"})
 
@@ -27,6 +29,13 @@ def make_file(settings, slot: str, value: int) -> None:
     file.parent.mkdir(parents=True)
     with duckdb.connect(str(file)) as connection:
         connection.execute(f"CREATE SCHEMA gold; CREATE TABLE gold.t AS SELECT {value} AS x")
+
+
+def test_lake_without_tables_is_refused_with_what_to_do(tmp_path):
+    settings = load_settings(home=tmp_path, lake=f"file://{tmp_path}/lake")
+    with pytest.raises(ConfigError, match="no tables yet: start a feed with `headrace run FEED`"):
+        build_gold(settings)
+    assert not any((tmp_path / "lake").rglob("*gold*")), "nothing is begun"
 
 
 def test_build_record_reads_back():
