@@ -1,0 +1,5 @@
+"""Pulumi's entry: `pulumi preview`, `pulumi up`. The program itself is `program.deploy`."""
+
+from program import deploy
+
+deploy()

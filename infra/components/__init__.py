@@ -1,0 +1,1 @@
+"""The components of the platform on AWS, one per file."""

@@ -1,0 +1,48 @@
+"""The graphs of all stacks, synthesised once: what the judges look at."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import synth
+from program import deploy
+
+
+class Graphs:
+    """Graphs by stack; `mutated` makes one from other settings. Synthesised when first asked."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, bool], synth.Graph] = {}
+
+    def get(self, stack: str, *, is_preview: bool = False) -> synth.Graph:
+        key = (stack, is_preview)
+        if key not in self._made:
+            self._made[key] = synth.synthesise(stack, deploy, is_preview=is_preview)
+        return self._made[key]
+
+    @staticmethod
+    def mutated(stack: str, change: Callable[[dict[str, Any]], None]) -> synth.Graph:
+        """The graph of a stack whose settings `change` has changed in place."""
+        config: dict[str, Any] = copy.deepcopy(synth.read_stack(stack))
+        change(config["headrace:settings"])
+        return synth.synthesise(stack, deploy, config=config)
+
+
+@pytest.fixture(scope="session")
+def graphs() -> Graphs:
+    return Graphs()
+
+
+@pytest.fixture(params=synth.STACKS)
+def graph(request: pytest.FixtureRequest, graphs: Graphs) -> synth.Graph:
+    """Each stack in turn."""
+    return graphs.get(request.param)
+
+
+@pytest.fixture
+def settings_of() -> Callable[[str], Mapping[str, Any]]:
+    """A stack's committed settings, unparsed."""
+    return lambda stack: copy.deepcopy(synth.read_stack(stack)["headrace:settings"])
