@@ -336,6 +336,12 @@ class LakeCatalog:
                 self._catalog.create_namespace((self._namespace,))
             location = self._places.uri(derived_folder(self._namespace, name))
             table = self._catalog.create_table_if_not_exists(identifier, iceberg, location=location)
+            if table.location() != location:
+                raise ConfigError(
+                    f"table {self._namespace}.{name} lies at {table.location()}, the settings say "
+                    f"{location}. Its content is made anew each time: drop it, and start again "
+                    "(deploy/runbooks/move-a-zone.md)."
+                )
             if set(iceberg.column_names) - set(table.schema().column_names):
                 with table.update_schema() as update:
                     update.union_by_name(iceberg)

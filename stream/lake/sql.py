@@ -122,7 +122,8 @@ def _reach_s3(connection: duckdb.DuckDBPyConnection, buckets: Sequence[str], reg
     if credentials is None:
         raise ConfigError(
             f"no AWS credentials to read {buckets[0]}: set AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY, a profile or a role (`headrace up` does it for the local platform)."
+            "AWS_SECRET_ACCESS_KEY, a profile or a role (`headrace up` does it for the local "
+            "platform)."
         )
     connection.execute(*_secret(credentials, region, aws_endpoint("s3"), buckets))
 

@@ -136,7 +136,7 @@ class Store:
         """Names of the folders directly under `prefix` (it ends with a slash)."""
         if prefix:
             return self._folders(self.places.of(prefix), prefix)
-        found = {(place, name) for place in self.places for name in self._folders(place, "")}
+        found = ((place, name) for place in self.places for name in self._folders(place, ""))
         return tuple(sorted(name for place, name in found if self.places.of(name) is place))
 
     def find_strays(self) -> dict[str, str]:
