@@ -84,22 +84,27 @@ def tag(stack: str, commit: str, repository: str) -> str:
     name = repository.partition("/")[2]
     ecr = boto3.client("ecr")
     manifest, digest = _read_manifest(ecr, name, f"{commit}-arm64")
-    try:
+    target = f"{stack}-{commit}"
+    # Asked first: to put a tag that exists is an error of ECR, even for the same image.
+    if not (there := _digests_of(ecr, name, target)):
         ecr.put_image(
             repositoryName=name,
             imageManifest=manifest,
             imageManifestMediaType=json.loads(manifest)["mediaType"],
-            imageTag=f"{stack}-{commit}",
+            imageTag=target,
             imageDigest=digest,
         )
-    except ecr.exceptions.ImageAlreadyExistsException:  # a second run, with the same manifest
-        pass
-    except ecr.exceptions.ImageTagAlreadyExistsException as error:
+    elif there != {digest}:
         raise PromotionRefusedError(
-            f"{name}:{stack}-{commit} names another image already, and tags are immutable. The "
+            f"{name}:{target} names {there} already, not {digest}, and tags are immutable. The "
             "commit was built twice, which images.yml refuses: find out how before it runs"
-        ) from error
+        )
     return digest
+
+
+def _digests_of(ecr: Any, name: str, image_tag: str) -> set[str]:
+    answer = ecr.batch_get_image(repositoryName=name, imageIds=[{"imageTag": image_tag}])
+    return {image["imageId"]["imageDigest"] for image in answer["images"]}
 
 
 def _read_manifest(ecr: Any, name: str, image_tag: str) -> tuple[str, str]:

@@ -24,7 +24,7 @@ import boto3
 from batch.flows.declared import PLACEHOLDER, RESOURCES_FILE
 
 CONTAINER = "prefect"
-VALUES, SECRETS = "HEADRACE_PREFECT_VALUES", "HEADRACE_PREFECT_SECRETS"
+VALUES, HIDDEN_VALUES = "HEADRACE_PREFECT_VALUES", "HEADRACE_PREFECT_SECRETS"
 NEEDED = (
     "prefect_apply_task_definition_arn",
     "batch_cluster_arn",
@@ -64,7 +64,7 @@ def build_overrides(outputs: dict[str, Any], flags: list[str]) -> dict[str, Any]
     asked = set(PLACEHOLDER.findall(RESOURCES_FILE.read_text()))
     values = {n: v for n, v in outputs.items() if n in asked and v != HIDDEN}
     command = ["python", "deploy/prefect/apply.py", "--stack", "aws"]
-    command += ["--values-env", VALUES, "--values-env", SECRETS, *flags]
+    command += ["--values-env", VALUES, "--values-env", HIDDEN_VALUES, *flags]
     environment = [{"name": VALUES, "value": json.dumps(values, separators=(",", ":"))}]
     container = {"name": CONTAINER, "command": command, "environment": environment}
     return {"containerOverrides": [container]}

@@ -64,8 +64,18 @@ def manifest(layer: str = "a", kind: str = "application/vnd.oci.image.manifest.v
     })  # fmt: skip
 
 
-def push(ecr: Any, tag: str, text: str) -> None:
-    ecr.put_image(repositoryName="headrace", imageManifest=text, imageTag=tag)
+def digest_of(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def push(ecr: Any, tag: str, text: str, digest: str | None = None) -> None:
+    """AWS computes the digest; moto believes what it is told."""
+    ecr.put_image(
+        repositoryName="headrace",
+        imageManifest=text,
+        imageTag=tag,
+        imageDigest=digest or digest_of(text),
+    )
 
 
 def digests(ecr: Any) -> dict[str, str]:
@@ -77,7 +87,7 @@ def test_manifest_gets_a_second_tag_and_keeps_its_digest(promote, ecr, capsys):
     push(ecr, f"{COMMIT}-arm64", manifest())
     assert promote.main(["tag", "staging", COMMIT, REPOSITORY]) == 0
     digest = capsys.readouterr().out.strip()
-    assert digest == f"sha256:{hashlib.sha256(manifest().encode()).hexdigest()}"
+    assert digest == digest_of(manifest())
     assert digests(ecr) == {f"{COMMIT}-arm64": digest, f"staging-{COMMIT}": digest}
 
 
@@ -94,7 +104,9 @@ def test_tag_that_names_another_image_is_refused(promote, ecr, capsys):
     push(ecr, f"{COMMIT}-arm64", manifest("a"))
     push(ecr, f"dev-{COMMIT}", manifest("b"))
     assert promote.main(["tag", "dev", COMMIT, REPOSITORY]) == 1
-    assert "names another image already" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"names {{'{digest_of(manifest('b'))}'}} already" in said
+    assert digests(ecr)[f"dev-{COMMIT}"] == digest_of(manifest("b"))
 
 
 def test_commit_that_was_never_built_is_refused(promote, ecr, capsys):
@@ -106,6 +118,12 @@ def test_index_is_refused_because_lambda_takes_none(promote, ecr, capsys):
     push(ecr, f"{COMMIT}-arm64", manifest(kind="application/vnd.oci.image.index.v1+json"))
     assert promote.main(["tag", "dev", COMMIT, REPOSITORY]) == 1
     assert "image.index.v1+json, expected a plain manifest" in capsys.readouterr().err
+
+
+def test_manifest_that_is_not_what_its_digest_says_is_refused(promote, ecr, capsys):
+    push(ecr, f"{COMMIT}-arm64", manifest("a"), digest_of(manifest("b")))
+    assert promote.main(["tag", "dev", COMMIT, REPOSITORY]) == 1
+    assert f"hashes to {digest_of(manifest('a'))}" in capsys.readouterr().err
 
 
 def test_only_the_digest_changes_in_the_file(promote, infra):

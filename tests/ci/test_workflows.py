@@ -97,9 +97,8 @@ def find_missing(text: str) -> list[str]:
     """What a workflow names and the tree does not have: files, folders, targets, workflows."""
     code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    events = yaml.safe_load(text).get(True, {})
-    triggers = [p for event in events.values() for p in (event or {}).get("paths", ())
-                if isinstance(event, dict)]  # fmt: skip
+    events = yaml.safe_load(text).get(True, {}).values()
+    triggers = {p for event in events if isinstance(event, dict) for p in event.get("paths", ())}
     return [
         *(path for path in sorted({*_paths(code), *triggers}) if not _exists(path)),
         *(f"make {t}" for t in re.findall(r"run: make ([a-z-]+)", code) if t not in targets),
