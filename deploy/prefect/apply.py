@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -45,6 +46,8 @@ ALWAYS = [kind for kind in PLANS if kind != "prune"]
 def main(arguments: list[str] | None = None) -> int:
     """Apply and print every step; returns the exit code."""
     options = _parse(arguments)
+    # It prints a whole address that it cannot parse, and the address of a webhook is its key.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
     try:
         values = {**_read_values(options.values), **_read_environment(options.values_env)}
         apply(options.stack, values, _choose(options), options.dry_run)

