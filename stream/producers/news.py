@@ -26,11 +26,11 @@ from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError, RetryableError, StoreUnavailableError, ThrottledError
 from stream.producers.news_source import Item, NewsFeed
 from stream.producers.retry_after import read_retry_after
-from stream.producers.rss import UnreadableAnswerError
+from stream.producers.rss import MAX_ITEMS, UnreadableAnswerError
 
 log = logging.getLogger(__name__)
 
-MAX_SEEN = 5_000
+MAX_SEEN = MAX_ITEMS
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3_600.0
 
