@@ -86,6 +86,11 @@ class Settings(BaseSettings):
         None, description="Secrets Manager name or ARN of the FMP key, if fmp_api_key is unset"
     )
     fmp_calls_per_minute: int = Field(300, ge=1, le=10_000, description="Budget of calls to FMP")
+    news_private_hosts: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:,-]*$",
+        description="Hosts of RSS feeds, comma-separated, that may be private and without TLS",
+    )
     mongo_uri: SecretStr | None = Field(None, description="mongodb://…, with its password")
     mongo_secret_id: str | None = Field(
         None, description="Secrets Manager name or ARN of the MongoDB address, if it is unset"
@@ -131,6 +136,11 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value().strip()) < PII_KEY_CHARACTERS:
             raise ValueError(f"expected at least {PII_KEY_CHARACTERS} characters")
         return key
+
+    @property
+    def private_hosts(self) -> tuple[str, ...]:
+        """Hosts of RSS feeds that need not be of the public internet."""
+        return tuple(host for host in self.news_private_hosts.lower().split(",") if host)
 
     @property
     def slice_rule(self) -> SliceRule:

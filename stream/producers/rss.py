@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from xml.parsers import expat
 
+from stream.producers.answer import UnreadableAnswerError
+
 MAX_ITEMS = 5_000
 """Real feeds have tens; more could not be remembered and would come again at every poll."""
 FIELDS = ("guid", "link", "title", "description", "pubDate", "category", "author")
-
-
-class UnreadableAnswerError(ValueError):
-    """An answer is not what the source promises: cut, of another type, or hostile."""
 
 
 def parse_rss(document: bytes) -> list[dict[str, str | None]]:
