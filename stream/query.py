@@ -49,12 +49,12 @@ DERIVED = {
         f"""
         CREATE VIEW silver.trades_current AS
         SELECT * FROM (SELECT * FROM silver.trades {LATEST_TRADE}) WHERE kind <> 'cancel'
-        """,  # noqa: S608 - constants of this module
+        """,  # noqa: S608  # nosec B608: constants of this module
         f"""
         CREATE MACRO trades_asof(t) AS TABLE
         SELECT * FROM (SELECT * FROM silver.trades WHERE known_at_ns <= t {LATEST_TRADE})
         WHERE kind <> 'cancel'
-        """,  # noqa: S608
+        """,  # noqa: S608  # nosec B608: constants of this module
         "CREATE VIEW trades_current AS FROM silver.trades_current",
     ),
     "bars_1m": (
@@ -188,7 +188,8 @@ def _add_table(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> list[
     """A table's view, and the views that resolve its corrections; the files that they read."""
     addresses = [address for address, _ in table.data_files()]
     name, source = quote_name(table.name), parquet_source(addresses, table.arrow_schema)
-    connection.execute(f"CREATE VIEW silver.{name} AS SELECT * FROM {source}")  # noqa: S608
+    view = f"CREATE VIEW silver.{name} AS SELECT * FROM {source}"  # noqa: S608  # nosec B608: quoted
+    connection.execute(view)
     connection.execute(f"CREATE VIEW {name} AS FROM silver.{name}")
     for statement in DERIVED.get(table.name, ()):
         connection.execute(statement)
@@ -257,7 +258,7 @@ def _add_quarantine(
         FROM read_parquet([{files}], filename = true) q
         JOIN quarantine_objects o USING (filename)
         ANTI JOIN redriven_messages USING (object, record_no, line_no)
-        """  # noqa: S608 - paths that the ledger names
+        """  # noqa: S608  # nosec B608: quoted paths that the ledger names
     )
     return paths
 

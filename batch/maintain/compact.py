@@ -255,7 +255,8 @@ class _Compaction:
             sql.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory={spill}")
             distinct = 0
             if "symbol" in schema.names:
-                symbols = sql.execute(f"SELECT count(DISTINCT symbol) FROM {source}")  # noqa: S608
+                counting = f"SELECT count(DISTINCT symbol) FROM {source}"  # noqa: S608  # nosec B608: quoted files
+                symbols = sql.execute(counting)
                 distinct = (symbols.fetchone() or (1,))[0]
             rows = sql.execute(f"FROM {source} ORDER BY {self._order_by()}")
             writer = SilverWriter(local, schema, self._dictionary, distinct_symbols=distinct)

@@ -25,7 +25,7 @@ _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "allow_community_extensions": "false",
-    "allow_persistent_secrets": "false",  # what a user keeps in ~/.duckdb is not the lake's
+    "allow_persistent_secrets": "false",  # pragma: allowlist secret
 }
 _SIMPLE = {
     pa.string(): "VARCHAR",

@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from stream.errors import ConfigError, StoreUnavailableError
 
@@ -78,14 +79,15 @@ def _may_be_public(host: str) -> bool:
 async def check_resolved(
     where: str, url: str, private: Collection[str] = (), resolve: Resolve | None = None
 ) -> None:
-    """Look where a host leads now.
+    """Look where a host leads now. Behind a proxy it is the proxy that resolves, and that is the
+    one to restrict what may be asked.
 
     Raises: ConfigError if any of its addresses is not public, StoreUnavailableError if it has none
     at the moment.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 443
-    if host in private:
+    if host in private or _has_proxy(host):
         return
     try:
         found = await asyncio.to_thread(resolve or resolve_host, host, port)
@@ -98,6 +100,11 @@ async def check_resolved(
             "public internet: refused. If it is meant, name the host in "
             "HEADRACE_NEWS_PRIVATE_HOSTS."
         )
+
+
+def _has_proxy(host: str) -> bool:
+    """Whether HTTP clients ask this host through a proxy of the environment."""
+    return bool({"https", "all"} & getproxies().keys()) and not proxy_bypass(host)
 
 
 def resolve_host(host: str, port: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Planted secrets, a search that finds them, servers that lie, and children whose memory is read."""
+"""Planted secrets, a search for them, servers that lie, children whose memory is measured."""
 
 from __future__ import annotations
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import base64
 import gzip
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,8 +18,10 @@ import pytest
 from batch.extracts.fmp import FmpExtractor
 from batch.extracts.mongo import MongoExtractor
 from batch.prefect_server import plan_prefect
+from stream.lake.secret import read_secret
 from stream.local.platform import feed_environment
 from stream.settings import SECRETS, bare_environment, child_environment, load_settings
+from stream.telemetry import set_up_logging
 
 DAYS = ("--from", "2026-01-05", "--to", "2026-01-06")
 PRICES = (
@@ -49,7 +53,7 @@ def test_every_secret_of_the_settings_is_planted(planted):
 def test_search_finds_what_is_planted_in_every_format(planted, tmp_path, secrets_below):
     secret = planted["HEADRACE_FMP_API_KEY"]
     (tmp_path / "plain.json").write_text(json.dumps({"key": secret}))
-    (tmp_path / "coded.log").write_bytes(__import__("base64").b64encode(f"a{secret}b".encode()))
+    (tmp_path / "coded.log").write_bytes(base64.b64encode(f"a{secret}b".encode()))
     (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress(secret.encode()))
     pq.write_table(
         pa.table({"x": [f"?key={secret}"]}), tmp_path / "rows.parquet", compression="zstd"
@@ -129,6 +133,30 @@ def test_wrong_setting_beside_secrets_shows_none(say, monkeypatch, secrets_in):
     assert (code, "HEADRACE_PII_KEY" in printed) == (2, True)
     assert "pl4nted-short" not in printed
     assert secrets_in(printed.encode()) == []
+
+
+@EVERY_LOG
+def test_secret_that_is_read_from_aws_is_in_no_log_line_at_any_level(
+    serve, answer, planted, monkeypatch, capfd, secrets_in, log_format
+):
+    secret = planted["HEADRACE_PII_KEY"]
+    server = serve(answer(json.dumps({"SecretString": secret}).encode()))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.port}")
+    set_up_logging("DEBUG", log_format)
+    found = read_secret("pii", "us-east-1", "pii_key")
+    logging.getLogger("stream").debug("read %s", found)
+    assert found.get_secret_value() == secret
+    assert planted["AWS_SESSION_TOKEN"].encode() in server.asked[0]
+    printed = "".join(capfd.readouterr())
+    assert "read **********" in printed
+    assert secrets_in(printed.encode()) == []
+
+
+def test_library_that_logs_documents_or_requests_whole_is_quiet_at_debug():
+    set_up_logging("DEBUG")
+    for name in ("pymongo.command", "botocore.endpoint", "botocore.parsers", "httpcore.http11"):
+        assert not logging.getLogger(name).isEnabledFor(logging.DEBUG), name
+    assert logging.getLogger("stream").isEnabledFor(logging.DEBUG)
 
 
 def test_child_gets_the_secrets_that_it_needs_and_no_other(planted):
