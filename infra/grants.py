@@ -7,6 +7,7 @@ actions that take no resource; a judge knows which (tests/infra).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,15 +61,22 @@ def make_role(
     name: str,
     grants: Sequence[Grant],
     *,
-    boundary_arn: pulumi.Input[str],
+    boundary_arn: pulumi.Input[str] | None,
     service: str = ECS_TASKS,
+    assumed_by: pulumi.Input[str] | None = None,
+    path: str = "/",
 ) -> aws.iam.Role:
-    """A role for one service, with these permissions and no other."""
+    """A role for one service, with these permissions and no other.
+
+    `boundary_arn`: None for who deploys alone. `assumed_by`: a trust policy instead of the
+    service's, for people and for GitHub. `path`: before the name in the role's ARN.
+    """
     role = aws.iam.Role(
         f"{name}-role",
         name=part.context.name(name),
+        path=path,
         description=f"What {name} of headrace may do",
-        assume_role_policy=trust(service, part.context),
+        assume_role_policy=assumed_by or trust(service, part.context),
         permissions_boundary=boundary_arn,
         opts=part.below(),
     )
@@ -76,10 +84,21 @@ def make_role(
         aws.iam.RolePolicy(
             f"{name}-policy",
             role=role.id,
-            policy=policy_document([grant.statement() for grant in grants]),
+            policy=policy_document(_numbered(grants)),
             opts=part.below(),
         )
     return role
+
+
+def _numbered(grants: Sequence[Grant]) -> list[Mapping[str, Any]]:
+    """The statements; IAM wants each sid once, and grants of several kinds may share some."""
+    seen: Counter[str] = Counter()
+    statements = []
+    for grant in grants:
+        seen[grant.sid] += 1
+        number = "" if seen[grant.sid] == 1 else str(seen[grant.sid])
+        statements.append(grant.statement() | {"Sid": f"{grant.sid}{number}"})
+    return statements
 
 
 def read_objects(

@@ -6,7 +6,10 @@ Each component takes what it needs from those before it, so this page is the ord
 from __future__ import annotations
 
 import pulumi
+from components.audit import Audit
 from components.data_lake import DataLake
+from components.delivery import Delivery
+from components.governance import Governance
 from components.networking import Networking
 from components.security import Security
 from context import Context, make_provider
@@ -23,6 +26,12 @@ def deploy() -> None:
     network = Networking(context)
     security = Security(context)
     lake = DataLake(context, security)
+    audit = Audit(context, network, security, lake)
+    delivery = Delivery(context, security, lake)
+    governance = Governance(context, security, lake, delivery.deploy_role_arn)
     pulumi.export("vpc_id", network.vpc_id)
     pulumi.export("private_subnet_ids", network.private_subnet_ids)
     pulumi.export("lake", lake.environment)
+    pulumi.export("audit_bucket", audit.bucket.name)
+    pulumi.export("analyst_role_arn", governance.analyst_role_arn)
+    pulumi.export("github_role_arns", delivery.role_arns)
