@@ -7,7 +7,6 @@ actions that take no resource; a judge knows which (tests/infra).
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,21 +83,10 @@ def make_role(
         aws.iam.RolePolicy(
             f"{name}-policy",
             role=role.id,
-            policy=policy_document(_numbered(grants)),
+            policy=policy_document([grant.statement() for grant in grants]),
             opts=part.below(),
         )
     return role
-
-
-def _numbered(grants: Sequence[Grant]) -> list[Mapping[str, Any]]:
-    """The statements; IAM wants each sid once, and grants of several kinds may share some."""
-    seen: Counter[str] = Counter()
-    statements = []
-    for grant in grants:
-        seen[grant.sid] += 1
-        number = "" if seen[grant.sid] == 1 else str(seen[grant.sid])
-        statements.append(grant.statement() | {"Sid": f"{grant.sid}{number}"})
-    return statements
 
 
 def read_objects(

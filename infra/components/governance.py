@@ -196,7 +196,8 @@ class Governance(Part):
                     excluded_column_names=hidden
                 ),
                 row_filter=lf.DataCellsFilterTableDataRowFilterArgs(
-                    all_rows_wildcard=lf.DataCellsFilterTableDataRowFilterAllRowsWildcardArgs()
+                    # The SDK gives this constructor no types.
+                    all_rows_wildcard=lf.DataCellsFilterTableDataRowFilterAllRowsWildcardArgs()  # type: ignore[no-untyped-call]
                 ),
             ),
             opts=self._after(),

@@ -8,6 +8,7 @@ schema with one more column still reads what was written before (BACKWARD).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from stream.lake.connect import LINEAGE_DOCS
 
 COMPATIBILITY = "BACKWARD"
 _PLAIN = {"bool": "boolean", "int32": "int", "int64": "long", "string": "string"}
-_LOGICAL = {
+_LOGICAL: Mapping[str, Mapping[str, Any]] = {
     "date32[day]": {"type": "int", "logicalType": "date"},
     # "adjust-to-utc" is Iceberg's: false is a timestamp without a zone, UTC by contract.
     "timestamp[us]": {"type": "long", "logicalType": "timestamp-micros", "adjust-to-utc": False},
@@ -55,12 +56,12 @@ def _field(feed: str, number: int, field: pa.Field, doc: str | None) -> dict[str
     return found | ({"doc": doc} if doc else {})
 
 
-def _type(feed: str, field: pa.Field) -> str | dict[str, Any]:
+def _type(feed: str, field: pa.Field) -> str | Mapping[str, Any]:
     name = str(field.type)
     if name in _PLAIN:
         return _PLAIN[name]
     if name in _LOGICAL:
-        return dict(_LOGICAL[name])
+        return _LOGICAL[name]
     if pa.types.is_decimal128(field.type):
         return {
             "type": "bytes",
