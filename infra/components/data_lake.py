@@ -94,10 +94,6 @@ class DataLake(Part):
         """What the dataflow of a feed does to the lake."""
         return self.grants.stream(feed)
 
-    def ingest_grants(self) -> tuple[Grant, ...]:
-        """What extracts, backfills and replays do to the lake."""
-        return self.grants.ingest()
-
     def maintain_grants(self) -> tuple[Grant, ...]:
         """Compaction, expiry, orphans, retention: deletes in Silver's bucket, never in Bronze."""
         return self.grants.maintain()

@@ -31,7 +31,6 @@ from components.lake_places import (
 from stream.bars import TABLE as BARS_TABLE
 from stream.feeds import load_feed
 from stream.lake.layout import (
-    BRONZE,
     BronzeKey,
     ClosedShardKey,
     LedgerKey,
@@ -68,8 +67,6 @@ ATHENA = (
     "athena:StartQueryExecution",
     "athena:StopQueryExecution",
 )
-CLAIMS = ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:Scan", "dynamodb:UpdateItem")
-"""What `batch.aws.claim_table` calls in an account; the table is made here."""
 _SOME_DAY = date(2000, 1, 1)
 Table = tuple[str, str]
 """Database and table, as they stand in an ARN."""
@@ -125,28 +122,6 @@ class LakeGrants:
             ),
             self._key,
         )
-
-    def ingest(self) -> tuple[Grant, ...]:
-        """Extracts, backfills, replays: Bronze written once, all of Silver, the claims."""
-        lake = self._lake
-        folders = [SILVER, QUARANTINE, LEDGER, CLOSED]
-        return (
-            _write("Bronze", lake.bronze, [BRONZE]),
-            _write("Silver", lake.silver, folders),
-            _list("Lake", [lake.bronze, lake.silver]),
-            *delete_objects("SilverMetadata", lake.silver.arn, [f"{table_folder('*')}metadata/"]),
-            self._glue(
-                "SilverTables",
-                (*GLUE_READ, *GLUE_WRITE, *GLUE_FIRST),
-                (lake.databases["silver"], "*"),
-            ),
-            self.claims(),
-            self._key,
-        )
-
-    def claims(self) -> Grant:
-        """Share the work of a backfill."""
-        return Grant("Claims", CLAIMS, (self._lake.claims_table_arn,))
 
     def maintain(self) -> tuple[Grant, ...]:
         """Compaction, expiry, orphans, retention. Bronze is read, for what a ledger names."""
