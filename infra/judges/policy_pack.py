@@ -51,6 +51,7 @@ class PolicyPack(AbstractContextManager["PolicyPack"]):
             grpc.channel_ready_future(self._channel).result(timeout=START_SECONDS)
         except BaseException:
             self._process.kill()
+            self._process.communicate()
             raise
         self._analyzer = analyzer_pb2_grpc.AnalyzerStub(self._channel)
 
@@ -60,7 +61,7 @@ class PolicyPack(AbstractContextManager["PolicyPack"]):
     def __exit__(self, *_: object) -> None:
         self._channel.close()
         self._process.terminate()
-        self._process.wait(timeout=START_SECONDS)
+        self._process.communicate(timeout=START_SECONDS)
 
     def rules(self) -> list[str]:
         """The names of all rules, as the pack tells the engine."""
