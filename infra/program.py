@@ -6,8 +6,21 @@ Each component takes what it needs from those before it, so this page is the ord
 from __future__ import annotations
 
 import pulumi
+from components.audit import Audit
+from components.containers import Images
+from components.data_lake import DataLake
+from components.delivery import Delivery
+from components.governance import Governance
+from components.ingestion import Ingestion
 from components.networking import Networking
+from components.orchestration import Orchestration
+from components.pools import Surroundings
+from components.producers import Producers
+from components.security import Security
+from components.streaming import Streaming
+from components.transformation import Transformation
 from context import Context, make_provider
+from outputs import prefect_values
 from settings import read_settings
 
 
@@ -19,5 +32,24 @@ def deploy() -> None:
     settings = read_settings()
     context = Context(settings, make_provider(settings))
     network = Networking(context)
-    pulumi.export("vpc_id", network.vpc_id)
-    pulumi.export("private_subnet_ids", network.private_subnet_ids)
+    security = Security(context)
+    lake = DataLake(context, security)
+    audit = Audit(context, network, security, lake)
+    delivery = Delivery(context, security, lake)
+    governance = Governance(context, security, lake, delivery.deploy_role_arn)
+    images = Images(context, security)
+    streaming = Streaming(context, network, security, lake, images)
+    Producers(context, network, security, streaming, images)
+    prefect = Orchestration(context, network, security, lake, images)
+    around = Surroundings(network, lake, images, prefect)
+    ingestion = Ingestion(context, around, security, streaming.stream_arns)
+    transformation = Transformation(context, around, security, streaming.stream_arns)
+    pools = (ingestion.pool, transformation.transformation, transformation.lightweight)
+    for name, value in prefect_values(network, security, lake, prefect, *pools).items():
+        pulumi.export(name, value)
+    pulumi.export("image_repository", images.repository_name)
+    pulumi.export("prefect_api_url", prefect.api_url)
+    pulumi.export("lake", lake.environment)
+    pulumi.export("audit_bucket", audit.bucket.name)
+    pulumi.export("analyst_role_arn", governance.analyst_role_arn)
+    pulumi.export("github_role_arns", delivery.role_arns)

@@ -51,7 +51,7 @@ class Resource:
 
 @dataclass(slots=True)
 class Graph:
-    """All resources of one stack, in the order of their registration, and its outputs."""
+    """All resources of one stack, sorted by URN (they register in no fixed order), its outputs."""
 
     stack: str
     resources: list[Resource] = field(default_factory=list)
@@ -99,6 +99,7 @@ def synthesise(
     given = config if config is not None else read_stack(stack)
     set_all_config({key: _text(value) for key, value in given.items()})
     mocks.test(lambda: _run(program, graph))()
+    graph.resources.sort(key=lambda resource: resource.urn)
     return graph
 
 
@@ -139,7 +140,7 @@ class _Recorder(mocks.MockMonitor):
                 type=request.type,
                 name=request.name,
                 inputs=inputs,
-                outputs=made,
+                outputs={**made, "id": identifier} if request.custom else {},
                 parent=request.parent,
                 provider=request.provider or ",".join(request.providers.values()),
                 is_custom=request.custom,
@@ -164,7 +165,7 @@ class _Recorder(mocks.MockMonitor):
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=answer)
 
 
-NAME_OF_ID = ("bucket", "name", "functionName", "family")
+NAME_OF_ID = ("bucket", "name", "functionName", "family", "registryName")
 ARNS: Mapping[str, str] = {
     "aws:s3/bucket:Bucket": "arn:aws:s3:::{name}",
     "aws:kinesis/stream:Stream": "arn:aws:kinesis:{place}:stream/{name}",
@@ -180,6 +181,7 @@ ARNS: Mapping[str, str] = {
     "aws:lambda/function:Function": "arn:aws:lambda:{place}:function:{name}",
     "aws:ecr/repository:Repository": "arn:aws:ecr:{place}:repository/{name}",
     "aws:cloudwatch/logGroup:LogGroup": "arn:aws:logs:{place}:log-group:{name}",
+    "aws:glue/registry:Registry": "arn:aws:glue:{place}:registry/{name}",
     "aws:glue/catalogDatabase:CatalogDatabase": "arn:aws:glue:{place}:database/{name}",
     "aws:athena/workgroup:Workgroup": "arn:aws:athena:{place}:workgroup/{name}",
 }
