@@ -9,6 +9,14 @@ from typing import Any
 import pytest
 import synth
 from program import deploy
+from settings import Options
+
+EVERY_OPTION: Mapping[str, Any] = {
+    **{name: True for name, field in Options.model_fields.items() if field.annotation is bool},
+    "quicksight_user_arn": "arn:aws:quicksight:eu-west-1:123456789012:user/default/analyst",
+    "jwt_issuer": "https://login.example.com",
+    "jwt_audience": ["headrace"],
+}
 
 
 class Graphs:
@@ -22,6 +30,13 @@ class Graphs:
         if key not in self._made:
             self._made[key] = synth.synthesise(stack, deploy, is_preview=is_preview)
         return self._made[key]
+
+    def with_every_option(self) -> synth.Graph:
+        """Prod with every optional component: the graph that has most to get wrong."""
+        if ("every option", False) not in self._made:
+            made = self.mutated("prod", lambda settings: settings.update(options=EVERY_OPTION))
+            self._made["every option", False] = made
+        return self._made["every option", False]
 
     @staticmethod
     def mutated(stack: str, change: Callable[[dict[str, Any]], None]) -> synth.Graph:
