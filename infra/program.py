@@ -6,8 +6,11 @@ Each component takes what it needs from those before it, so this page is the ord
 from __future__ import annotations
 
 import pulumi
+from components.audit import Audit
 from components.containers import Images
 from components.data_lake import DataLake
+from components.delivery import Delivery
+from components.governance import Governance
 from components.ingestion import Ingestion
 from components.networking import Networking
 from components.orchestration import Orchestration
@@ -31,6 +34,9 @@ def deploy() -> None:
     network = Networking(context)
     security = Security(context)
     lake = DataLake(context, security)
+    audit = Audit(context, network, security, lake)
+    delivery = Delivery(context, security, lake)
+    governance = Governance(context, security, lake, delivery.deploy_role_arn)
     images = Images(context, security)
     streaming = Streaming(context, network, security, lake, images)
     Producers(context, network, security, streaming, images)
@@ -44,3 +50,6 @@ def deploy() -> None:
     pulumi.export("image_repository", images.repository_name)
     pulumi.export("prefect_api_url", prefect.api_url)
     pulumi.export("lake", lake.environment)
+    pulumi.export("audit_bucket", audit.bucket.name)
+    pulumi.export("analyst_role_arn", governance.analyst_role_arn)
+    pulumi.export("github_role_arns", delivery.role_arns)

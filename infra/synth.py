@@ -165,7 +165,7 @@ class _Recorder(mocks.MockMonitor):
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=answer)
 
 
-NAME_OF_ID = ("bucket", "name", "functionName", "family")
+NAME_OF_ID = ("bucket", "name", "functionName", "family", "registryName")
 ARNS: Mapping[str, str] = {
     "aws:s3/bucket:Bucket": "arn:aws:s3:::{name}",
     "aws:kinesis/stream:Stream": "arn:aws:kinesis:{place}:stream/{name}",
@@ -181,6 +181,7 @@ ARNS: Mapping[str, str] = {
     "aws:lambda/function:Function": "arn:aws:lambda:{place}:function:{name}",
     "aws:ecr/repository:Repository": "arn:aws:ecr:{place}:repository/{name}",
     "aws:cloudwatch/logGroup:LogGroup": "arn:aws:logs:{place}:log-group:{name}",
+    "aws:glue/registry:Registry": "arn:aws:glue:{place}:registry/{name}",
     "aws:glue/catalogDatabase:CatalogDatabase": "arn:aws:glue:{place}:database/{name}",
     "aws:athena/workgroup:Workgroup": "arn:aws:athena:{place}:workgroup/{name}",
 }
