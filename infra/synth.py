@@ -51,7 +51,7 @@ class Resource:
 
 @dataclass(slots=True)
 class Graph:
-    """All resources of one stack, in the order of their registration, and its outputs."""
+    """All resources of one stack, sorted by URN (they register in no fixed order), its outputs."""
 
     stack: str
     resources: list[Resource] = field(default_factory=list)
@@ -99,6 +99,7 @@ def synthesise(
     given = config if config is not None else read_stack(stack)
     set_all_config({key: _text(value) for key, value in given.items()})
     mocks.test(lambda: _run(program, graph))()
+    graph.resources.sort(key=lambda resource: resource.urn)
     return graph
 
 
