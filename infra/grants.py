@@ -8,7 +8,7 @@ actions that take no resource; a judge knows which (tests/infra).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pulumi
@@ -80,6 +80,55 @@ def make_role(
             opts=part.below(),
         )
     return role
+
+
+def distinct(grants: Sequence[Grant]) -> tuple[Grant, ...]:
+    """One statement per Sid, as IAM wants it: a role may collect grants of several feeds.
+
+    Statements of one Sid become one where that widens nothing: same actions, and either the same
+    conditions (resources add up) or the same resources (values of conditions add up). Else the
+    later one gets a number.
+    """
+    found: dict[str, Grant] = {}
+    for grant in grants:
+        sid, number = grant.sid, 1
+        while sid in found and (joined := _join(found[sid], grant)) is None:
+            number += 1
+            sid = f"{grant.sid}{number}"
+        found[sid] = joined if sid in found and joined else replace(grant, sid=sid)
+    return tuple(found.values())
+
+
+def _join(one: Grant, other: Grant) -> Grant | None:
+    if sorted(one.actions) != sorted(other.actions):
+        return None
+    if one.conditions == other.conditions:
+        extra = tuple(r for r in other.resources if not any(r is known for known in one.resources))
+        return replace(one, resources=(*one.resources, *extra))
+    if len(one.resources) != len(other.resources) or not all(
+        a is b or (isinstance(a, str) and a == b)
+        for a, b in zip(one.resources, other.resources, strict=True)
+    ):
+        return None
+    return _join_conditions(one, other)
+
+
+def _join_conditions(one: Grant, other: Grant) -> Grant | None:
+    """Values of the same keys of the same operators add up; anything else is another statement."""
+    shape = [{operator: set(keys) for operator, keys in g.conditions.items()} for g in (one, other)]
+    if shape[0] != shape[1]:
+        return None
+    joined: dict[str, dict[str, pulumi.Input[Any]]] = {}
+    for operator, keys in one.conditions.items():
+        for key, values in keys.items():
+            others = other.conditions[operator][key]
+            if not isinstance(values, list) or not isinstance(others, list):
+                return None
+            together = [*values, *(value for value in others if value not in values)]
+            joined.setdefault(operator, {})[key] = together
+    if sum(len(keys) for keys in joined.values()) != 1:
+        return None  # two keys are an AND: adding to both would allow pairs that nobody granted
+    return replace(one, conditions=joined)
 
 
 def read_objects(

@@ -38,6 +38,11 @@ ON_DEMAND_SHARDS = 4
 WAREHOUSE_ZONES = 3
 """Zones that a workgroup of Redshift Serverless wants subnets in."""
 
+RUNTIME_MAX_PROCESSES = 1
+"""What `headrace run` can form today: it takes no peers (issue 7), so a second service of a feed
+would run the whole feed again and lose every commit. `components.streaming` declares the services
+and names of a cluster already; raise this together with the runtime (a test compares)."""
+
 
 class Strict(BaseModel):
     """Frozen; an unknown key is an error."""
@@ -68,24 +73,28 @@ class FeedSettings(Strict):
     """One feed's stream and dataflow. `shards`: None = on demand.
 
     `processes`: single-worker processes of the feed's Bytewax cluster, one ECS service each.
-    `max_processes`: where autoscaling may go. `retention_hours`: of the Kinesis stream, the
+    `retention_hours`: of the Kinesis stream, the
     horizon after which an outage loses data.
     """
 
     shards: int | None = Field(None, ge=1, le=10_000)
     processes: int = Field(1, ge=1, le=64)
-    max_processes: int | None = Field(None, ge=1, le=64)
     retention_hours: int = Field(48, ge=24, le=8760)
     task: TaskSize = TaskSize()
 
     @model_validator(mode="after")
     def _has_shards_for_all(self) -> Self:
         shards = self.shards if self.shards is not None else ON_DEMAND_SHARDS
-        wanted = max(self.processes, self.max_processes or 0)
-        if wanted > shards:
+        if self.processes > shards:
             raise ValueError(
-                f"{wanted} processes for {shards} shards: one would read nothing. Raise `shards` "
-                "or lower `processes` and `max_processes`"
+                f"{self.processes} processes for {shards} shards: one would read nothing. Raise "
+                "`shards` or lower `processes`"
+            )
+        if self.processes > RUNTIME_MAX_PROCESSES:
+            raise ValueError(
+                f"{self.processes} processes: `headrace run` is {RUNTIME_MAX_PROCESSES} process so "
+                "far, a second one would repeat its work and lose every commit. Give the task more "
+                "CPU, or more `shards` to read from at once"
             )
         return self
 

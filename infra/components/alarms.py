@@ -194,24 +194,36 @@ def database_alarms(settings: StackSettings, database: pulumi.Input[str]) -> tup
     )
 
 
-def load_balancer_alarms(suffix: pulumi.Input[str]) -> tuple[Alarm, ...]:
-    """Prefect's API answers with errors: runs are not started or not known to have ended."""
+def load_balancer_alarms(
+    balancer: pulumi.Input[str], target_group: pulumi.Input[str]
+) -> tuple[Alarm, ...]:
+    """Prefect's API fails or is away: runs are not started, or not known to have ended."""
+    where = {"LoadBalancer": balancer}
     return (
         Alarm(
             "prefect-errors",
             "p2",
             "prefect",
             "Prefect's API failed ten times in five minutes. Streams go on; runs may not start.",
-            Metric(
-                "AWS/ApplicationELB",
-                "HTTPCode_Target_5XX_Count",
-                {"LoadBalancer": suffix},
-                "Sum",
-                300,
-            ),
+            Metric("AWS/ApplicationELB", "HTTPCode_Target_5XX_Count", where, "Sum", 300),
             9,
             of=1,
             at_least=1,
+        ),
+        Alarm(
+            "prefect-away",
+            "p2",
+            "prefect",
+            "Prefect's API has not answered its health check for five minutes.",
+            Metric(
+                "AWS/ApplicationELB",
+                "HealthyHostCount",
+                {**where, "TargetGroup": target_group},
+                "Minimum",
+            ),
+            1,
+            is_floor=True,
+            missing="breaching",
         ),
     )
 

@@ -16,7 +16,7 @@ import pulumi_aws as aws
 from context import Context, Part
 from grants import Grant, policy_document, read_secrets, use_key
 
-from components.functions import Limits, Surroundings, make_function
+from components.functions import Limits, Site, make_function
 
 LIMITS = Limits(timeout_seconds=60, memory_mib=512, concurrency=5)
 TRIES = 5
@@ -38,31 +38,31 @@ class Events(Part):
     def __init__(
         self,
         context: Context,
-        around: Surroundings,
+        site: Site,
         bucket_name: str,
         prefect_api_url: pulumi.Input[str],
         *,
         handler: str = handlers.LINEAGE,
     ) -> None:
         super().__init__(context, "events")
-        self._key_arn = around.security.data_key_arn
+        self._key_arn = site.security.data_key_arn
         dead, queue = self._queues()
         rule = self._rule(bucket_name)
         self._deliver(rule, queue, dead)
         table = self._table()
-        auth = around.security.secret_arn("prefect/auth-string")
+        auth = site.security.secret_arn("prefect/auth-string")
         function = make_function(
             self,
             "lineage",
             handler,
-            around,
+            site,
             LIMITS,
             grants=(
                 _take(queue.arn),
                 Grant("WriteLineage", ("dynamodb:PutItem",), (table.arn,)),
                 read_secrets("ReadPrefectAuth", [auth]),
                 use_key(self._key_arn),
-                Grant("ReadSecretsKey", ("kms:Decrypt",), (around.security.secrets_key_arn,)),
+                Grant("ReadSecretsKey", ("kms:Decrypt",), (site.security.secrets_key_arn,)),
             ),
             environment={
                 "LINEAGE_TABLE": table.name,

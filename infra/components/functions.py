@@ -24,7 +24,7 @@ HOME = "/tmp/headrace"  # noqa: S108 - the one place in Lambda that takes files
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Site:
     """Where functions run and what they are made of."""
 
     network: Networking
@@ -45,14 +45,14 @@ def make_function(
     part: Part,
     name: str,
     handler: str,
-    around: Surroundings,
+    site: Site,
     limits: Limits,
     *,
     grants: Sequence[Grant],
     environment: Mapping[str, pulumi.Input[str]],
 ) -> aws.lambda_.Function:
     """The function, its role and its log."""
-    context, security = part.context, around.security
+    context, security = part.context, site.security
     log = log_group(part, security, f"/aws/lambda/{context.name(name)}")
     role = make_role(
         part,
@@ -66,7 +66,7 @@ def make_function(
         name=context.name(name),
         description=f"{handler} of headrace",
         package_type="Image",
-        image_uri=around.image_uri,
+        image_uri=site.image_uri,
         image_config={"entry_points": list(RUNTIME_CLIENT), "commands": [handler]},
         architectures=["arm64"],
         role=role.arn,
@@ -82,8 +82,8 @@ def make_function(
             }
         },
         vpc_config={
-            "subnet_ids": around.network.private_subnet_ids,
-            "security_group_ids": [around.network.task_group_id],
+            "subnet_ids": site.network.private_subnet_ids,
+            "security_group_ids": [site.network.task_group_id],
         },
         logging_config={"log_format": "Text", "log_group": log.name},
         tracing_config={"mode": "PassThrough"},

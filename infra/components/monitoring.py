@@ -63,6 +63,7 @@ class Watched:
     logs: Mapping[str, Log]
     database: pulumi.Input[str]
     load_balancer: pulumi.Input[str]
+    target_group: pulumi.Input[str]
     dead_letters: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     functions: Mapping[str, pulumi.Input[str]] = field(default_factory=dict)
     api: pulumi.Input[str] | None = None
@@ -114,7 +115,7 @@ class Monitoring(Part):
         for name, log in watched.logs.items():
             alarms += log_alarms(settings, name, is_vital=log.is_vital)
         alarms += database_alarms(settings, watched.database)
-        alarms += load_balancer_alarms(watched.load_balancer)
+        alarms += load_balancer_alarms(watched.load_balancer, watched.target_group)
         for name, queue in watched.dead_letters.items():
             alarms += dead_letter_alarms(name, queue)
         for name, function in watched.functions.items():

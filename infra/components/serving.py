@@ -14,7 +14,7 @@ from context import Context, Part
 from grants import Grant, read_secrets, write_objects
 
 from components.data_lake import RESULTS, DataLake
-from components.functions import Limits, Surroundings, make_function
+from components.functions import Limits, Site, make_function
 from components.security import log_group
 
 LIMITS = Limits(timeout_seconds=29, memory_mib=1769, concurrency=20)
@@ -44,24 +44,24 @@ class Serving(Part):
     def __init__(
         self,
         context: Context,
-        around: Surroundings,
+        site: Site,
         lake: DataLake,
         *,
         handler: str = handlers.API,
     ) -> None:
         super().__init__(context, "serving")
-        cursor_key = around.security.secret_arn("api/cursor-key")
+        cursor_key = site.security.secret_arn("api/cursor-key")
         function = make_function(
             self,
             "api",
             handler,
-            around,
+            site,
             LIMITS,
             grants=(
                 *lake.read_grants(),
                 *_query_grants(context, lake),
                 read_secrets("ReadCursorKey", [cursor_key]),
-                Grant("ReadSecretsKey", ("kms:Decrypt",), (around.security.secrets_key_arn,)),
+                Grant("ReadSecretsKey", ("kms:Decrypt",), (site.security.secrets_key_arn,)),
             ),
             environment={
                 **lake.environment,
@@ -77,7 +77,7 @@ class Serving(Part):
             opts=self.below(),
         )
         self._route(api, function)
-        self._stage(api, around)
+        self._stage(api, site)
         self.url, self.api_id, self.function_name = api.api_endpoint, api.id, function.name
         self.register_outputs({"url": self.url})
 
@@ -124,9 +124,9 @@ class Serving(Part):
             opts=self.below(),
         )
 
-    def _stage(self, api: aws.apigatewayv2.Api, around: Surroundings) -> None:
+    def _stage(self, api: aws.apigatewayv2.Api, site: Site) -> None:
         options = self.context.settings.options
-        log = log_group(self, around.security, "api-access")
+        log = log_group(self, site.security, "api-access")
         aws.apigatewayv2.Stage(
             "live",
             api_id=api.id,
