@@ -140,7 +140,7 @@ class _Recorder(mocks.MockMonitor):
                 type=request.type,
                 name=request.name,
                 inputs=inputs,
-                outputs=made,
+                outputs={**made, "id": identifier} if request.custom else {},
                 parent=request.parent,
                 provider=request.provider or ",".join(request.providers.values()),
                 is_custom=request.custom,
