@@ -21,11 +21,11 @@ def test_the_json_of_a_stack_is_valid(graphs, stack):
 
 
 def test_the_json_of_every_option_is_valid(graphs):
-    assert lint_resources(graphs.with_every_option().custom) == []
+    assert lint_resources(graphs.everything().custom) == []
 
 
 def test_every_kind_of_json_is_in_the_template(graphs):
-    graph = graphs.with_every_option()
+    graph = graphs.everything()
     there = {resource.type for resource in graph.custom} & set(CONVERSIONS)
     assert there == set(CONVERSIONS)
     made = template(graph.custom)["Resources"]

@@ -24,7 +24,7 @@ def test_every_statement_of_a_stack_means_what_it_says(graphs, stack):
 
 
 def test_every_statement_means_what_it_says_when_every_option_is_on(graphs):
-    assert iam.judge(graphs.with_every_option()) == []
+    assert iam.judge(graphs.everything()) == []
 
 
 def statement(action, resource="*", **conditions):

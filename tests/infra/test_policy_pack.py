@@ -57,7 +57,7 @@ def pack():
 @pytest.fixture(scope="module")
 def prod(graphs):
     """Prod with every option: the graph that has most to get wrong."""
-    return graphs.with_every_option()
+    return graphs.everything()
 
 
 def is_task(resource):

@@ -297,7 +297,7 @@ def test_a_stack_keeps_its_invariants(graph, check):
 
 @pytest.mark.parametrize("check", [check_grants_inside, check_role_policies, check_trust])
 def test_a_stack_with_every_option_keeps_its_invariants(graphs, check):
-    assert check(graphs.with_every_option()) == []
+    assert check(graphs.everything()) == []
 
 
 def named(name):
