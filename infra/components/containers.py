@@ -86,15 +86,19 @@ class Task:
 
 
 class Images(Part):
-    """The registry of the one image. `uri` names it by its digest: what runs is what was tested."""
+    """The registry of the one image. `uri` names it by its digest: what runs is what was tested.
+    `tasks`: every task that was made of it, by name.
+    """
 
     repository_arn: pulumi.Output[str]
     repository_name: pulumi.Output[str]
     uri: pulumi.Output[str]
+    tasks: dict[str, Task]
 
     def __init__(self, context: Context, security: Security) -> None:
         super().__init__(context, "images")
         self._security = security
+        self.tasks = {}
         repository = aws.ecr.Repository(
             "image",
             name=context.name(context.settings.image_repository),
@@ -155,7 +159,8 @@ class Images(Part):
             skip_destroy=True,
             opts=part.below(),
         )
-        return Task(name, container, definition, role, execution_role, logs)
+        self.tasks[name] = Task(name, container, definition, role, execution_role, logs)
+        return self.tasks[name]
 
     def _execution_grants(
         self, logs: aws.cloudwatch.LogGroup, container: Container
