@@ -10,6 +10,7 @@ DEV := $(VENV)/.dev
 MONGO := $(VENV)/mongo/bin
 TOOLS := $(VENV)/tools
 CHECKOV := $(VENV)/checkov
+POLICIES := $(VENV)/policies
 ARGS ?=
 
 .PHONY: help demo test setup setup-dev setup-extras mongo tools scan slow lint types layers format ci lock clean
@@ -24,7 +25,7 @@ test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
 	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
-	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 # A server that speaks MongoDB's protocol, for the extract's tests. In an environment of its own: it
 # is no dependency of ours, and has another licence (GPL-2.0).
@@ -33,7 +34,7 @@ mongo: $(CORE) ## Install a MongoDB-wire server for the tests
 	  $(MONGO)/pip --quiet --disable-pip-version-check install secantusdb==0.7.0b3; }
 
 # The scanners: environments of their own, because they pin what headrace needs newer.
-tools: $(TOOLS)/.tools $(CHECKOV)/.tools ## Install the scanners of deploy/tools
+tools: $(TOOLS)/.tools $(CHECKOV)/.tools $(POLICIES)/.tools ## Install the scanners and the policy pack's SDK
 
 scan: $(TOOLS)/.tools ## What the scanners say about workflows, scripts, code and secrets
 	@$(TOOLS)/bin/python deploy/tools/scan.py $(ARGS)
@@ -78,6 +79,10 @@ $(DEV): $(CORE) deploy/requirements-dev.lock
 
 $(TOOLS)/.tools: deploy/tools/requirements.txt deploy/bootstrap
 	@deploy/bootstrap $(TOOLS) $< --lock-only
+	@touch $@
+
+$(POLICIES)/.tools: infra/policies/requirements.txt deploy/bootstrap
+	@deploy/bootstrap $(POLICIES) $< --lock-only
 	@touch $@
 
 $(CHECKOV)/.tools: deploy/tools/checkov.txt deploy/bootstrap
