@@ -60,15 +60,22 @@ def make_role(
     name: str,
     grants: Sequence[Grant],
     *,
-    boundary_arn: pulumi.Input[str],
+    boundary_arn: pulumi.Input[str] | None,
     service: str = ECS_TASKS,
+    assumed_by: pulumi.Input[str] | None = None,
+    path: str = "/",
 ) -> aws.iam.Role:
-    """A role for one service, with these permissions and no other."""
+    """A role for one service, with these permissions and no other.
+
+    `boundary_arn`: None for who deploys alone. `assumed_by`: a trust policy instead of the
+    service's, for people and for GitHub. `path`: before the name in the role's ARN.
+    """
     role = aws.iam.Role(
         f"{name}-role",
         name=part.context.name(name),
+        path=path,
         description=f"What {name} of headrace may do",
-        assume_role_policy=trust(service, part.context),
+        assume_role_policy=assumed_by or trust(service, part.context),
         permissions_boundary=boundary_arn,
         opts=part.below(),
     )

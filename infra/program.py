@@ -6,10 +6,13 @@ Each component takes what it needs from those before it, so this page is the ord
 from __future__ import annotations
 
 import pulumi
+from components.audit import Audit
 from components.budgets import Budgets
 from components.containers import Images
 from components.data_lake import DataLake
+from components.delivery import Delivery
 from components.functions import Site
+from components.governance import Governance
 from components.ingestion import Ingestion
 from components.monitoring import Monitoring
 from components.networking import Networking
@@ -37,6 +40,9 @@ def deploy() -> None:
     network = Networking(context)
     security = Security(context)
     lake = DataLake(context, security)
+    audit = Audit(context, network, security, lake)
+    delivery = Delivery(context, security, lake)
+    governance = Governance(context, security, lake, delivery.deploy_role_arn)
     images = Images(context, security)
     streaming = Streaming(context, network, security, lake, images)
     producers = Producers(context, network, security, streaming, images)
@@ -59,4 +65,7 @@ def deploy() -> None:
     pulumi.export("image_repository", images.repository_name)
     pulumi.export("prefect_api_url", prefect.api_url)
     pulumi.export("lake", lake.environment)
+    pulumi.export("audit_bucket", audit.bucket.name)
+    pulumi.export("analyst_role_arn", governance.analyst_role_arn)
+    pulumi.export("github_role_arns", delivery.role_arns)
     pulumi.export("alert_topic_arns", monitoring.topic_arns)

@@ -148,14 +148,17 @@ class AlertSettings(Strict):
 class Options(Strict):
     """Components that a stack may do without: all off until asked for.
 
-    `api`: HTTP API and Lambda over the lake. `lineage`: S3 events into a lineage table. `firehose`:
-    a raw tap beside Bronze. `quicksight`: needs a subscription and `quicksight_user_arn`.
-    `cloudfront`: exports by signed addresses; its certificate is one of us-east-1, its public key a
-    PEM whose private half signs. `api` and `lineage` need their handlers (`handlers`).
+    `api`: HTTP API and Lambda over the lake. `lineage`: S3 events into a lineage table.
+    `column_filters`: Lake Formation hides personal data from analysts; its filters name tables, so
+    only once every feed has been started. `firehose`: a raw tap beside Bronze. `quicksight`: needs
+    a subscription and `quicksight_user_arn`. `cloudfront`: exports by signed addresses; its
+    certificate is one of us-east-1, its public key a PEM whose private half signs. `api` and
+    `lineage` need their handlers (`handlers`).
     """
 
     api: bool = False
     lineage: bool = False
+    column_filters: bool = False
     firehose: bool = False
     quicksight: bool = False
     quicksight_user_arn: str | None = None

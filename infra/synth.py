@@ -140,7 +140,7 @@ class _Recorder(mocks.MockMonitor):
                 type=request.type,
                 name=request.name,
                 inputs=inputs,
-                outputs={**made, "id": identifier},
+                outputs={**made, "id": identifier} if request.custom else {},
                 parent=request.parent,
                 provider=request.provider or ",".join(request.providers.values()),
                 is_custom=request.custom,
@@ -165,7 +165,7 @@ class _Recorder(mocks.MockMonitor):
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=answer)
 
 
-NAME_OF_ID = ("bucket", "name", "functionName", "family")
+NAME_OF_ID = ("bucket", "name", "functionName", "family", "registryName")
 ARNS: Mapping[str, str] = {
     "aws:s3/bucket:Bucket": "arn:aws:s3:::{name}",
     "aws:kinesis/stream:Stream": "arn:aws:kinesis:{place}:stream/{name}",
@@ -182,6 +182,7 @@ ARNS: Mapping[str, str] = {
     "aws:ecr/repository:Repository": "arn:aws:ecr:{place}:repository/{name}",
     "aws:cloudwatch/eventRule:EventRule": "arn:aws:events:{place}:rule/{name}",
     "aws:cloudwatch/logGroup:LogGroup": "arn:aws:logs:{place}:log-group:{name}",
+    "aws:glue/registry:Registry": "arn:aws:glue:{place}:registry/{name}",
     "aws:cloudwatch/metricAlarm:MetricAlarm": "arn:aws:cloudwatch:{place}:alarm:{name}",
     "aws:cloudfront/distribution:Distribution": "arn:aws:cloudfront::{account}:distribution/{name}",
     "aws:glue/catalogDatabase:CatalogDatabase": "arn:aws:glue:{place}:database/{name}",

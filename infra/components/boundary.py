@@ -97,7 +97,7 @@ def _own(
         ),
     )
     yield (
-        ("logs:CreateLogStream", "logs:Describe*", "logs:PutLogEvents"),
+        ("logs:CreateLogStream", "logs:Describe*", "logs:GetLogEvents", "logs:PutLogEvents"),
         (
             context.arn("logs", f"log-group:/headrace/{stack}/*"),
             context.arn("logs", f"log-group:/aws/*/{name('*')}"),
@@ -151,7 +151,14 @@ def _own(
         ),
     )
     yield (
-        ("ecs:*Task*", "ecs:Describe*", "ecs:ExecuteCommand", "ecs:List*", "ecs:UpdateService"),
+        (
+            "ecs:*Task*",
+            "ecs:Describe*",
+            "ecs:ExecuteCommand",
+            "ecs:List*",
+            "ecs:TagResource",
+            "ecs:UpdateService",
+        ),
         (context.arn("ecs", f"*/{name('*')}"),),
     )
     yield (

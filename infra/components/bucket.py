@@ -21,11 +21,14 @@ UNFINISHED_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class Zone:
-    """A bucket. `name`: physical; `bucket`: the resource."""
+    """A bucket. `name`: physical; `bucket`: the resource; `policy`: what a writer that is tried out
+    at once (CloudTrail) has to wait for.
+    """
 
     name: str
     arn: pulumi.Output[str]
     bucket: aws.s3.Bucket
+    policy: aws.s3.BucketPolicy
 
     @property
     def uri(self) -> str:
@@ -76,7 +79,7 @@ def make_bucket(part: Part, plan: BucketPlan) -> Zone:
         opts=part.below(),
     )
     _encrypt(part, plan, bucket)
-    aws.s3.BucketPolicy(
+    policy = aws.s3.BucketPolicy(
         plan.what,
         bucket=bucket.id,
         policy=policy_document([*_tls_only(bucket.arn), *plan.statements]),
@@ -91,7 +94,7 @@ def make_bucket(part: Part, plan: BucketPlan) -> Zone:
             target_prefix=f"{plan.what}/",
             opts=part.below(),
         )
-    return Zone(name, bucket.arn, bucket)
+    return Zone(name, bucket.arn, bucket, policy)
 
 
 def move(name: str, prefix: str, *steps: tuple[int, str]) -> Rule:

@@ -21,7 +21,9 @@ from context import Context
 
 from batch.gold.athena import ABSENT_NAMESPACE, LEDGER_NAMESPACE
 from batch.gold.slots import COLOURS
+from components.message_schema import COMPATIBILITY, avro_text
 from components.security import Security
+from stream.feeds import load_feeds
 from stream.settings import Settings
 
 SILVER = str(Settings.model_fields["namespace"].default)
@@ -40,6 +42,7 @@ class Catalog:
     """Made by the lake, below it."""
 
     databases: Mapping[str, str]
+    resources: list[aws.glue.CatalogDatabase]
     gold_workgroup_name: str
     interactive_workgroup_name: str
 
@@ -49,12 +52,34 @@ class Catalog:
         self._context, self._security, self._parent = context, security, parent
         self._results = results
         self.databases = DATABASES
-        for key, name in DATABASES.items():
+        self.resources = [
             aws.glue.CatalogDatabase(
                 f"database-{key}", name=name, opts=pulumi.ResourceOptions(parent=parent)
             )
+            for key, name in DATABASES.items()
+        ]
+        self._publish_schemas()
+        # A full build reads every day at once; people and the API ask for days.
         self.gold_workgroup_name = self._workgroup("gold", 4)
         self.interactive_workgroup_name = self._workgroup("interactive", 1)
+
+    def _publish_schemas(self) -> None:
+        registry = aws.glue.Registry(
+            "schemas",
+            registry_name=self._context.name("feeds"),
+            description="Rows of every feed as Silver holds them",
+            opts=pulumi.ResourceOptions(parent=self._parent),
+        )
+        for feed, contract in load_feeds().items():
+            aws.glue.Schema(
+                f"schema-{feed}",
+                schema_name=feed,
+                registry_arn=registry.arn,
+                data_format="AVRO",
+                compatibility=COMPATIBILITY,
+                schema_definition=avro_text(contract),
+                opts=pulumi.ResourceOptions(parent=self._parent),
+            )
 
     def _workgroup(self, what: str, limits: int) -> str:
         context = self._context

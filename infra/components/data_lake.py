@@ -17,7 +17,8 @@ one, and the bucket's policy lets nobody but the role `break-glass` remove a ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pulumi
 import pulumi_aws as aws
@@ -27,14 +28,36 @@ from grants import Grant
 from components.bucket import BucketPlan, Rule, Zone, expire, make_bucket, move
 from components.catalog import Catalog
 from components.lake_grants import LakeGrants
+from components.lake_places import CI, FLOW_RESULTS, RESULTS, SILVER
 from components.security import Security
 from stream.lake.layout import BRONZE
 
 IA, GLACIER, TIERING = "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING"
 BRONZE_IA_DAYS, BRONZE_GLACIER_DAYS, SILVER_IA_DAYS = 30, 90, 60
-SILVER, GOLD, DBT_ARTIFACTS = "silver/", "gold/", "dbt-artifacts/"
-RESULTS, FLOW_RESULTS = "athena-results/", "results/"
-RESULT_DAYS, FLOW_RESULT_DAYS = 7, 30
+BREAK_GLASS = "break-glass"
+RESULT_DAYS, FLOW_RESULT_DAYS, CI_DAYS = 7, 30, 7
+
+
+def log_writers(context: Context) -> list[dict[str, Any]]:
+    """Who puts access logs: S3 for its buckets, the load balancers. ACLs are off, so by policy."""
+    bucket = f"arn:aws:s3:::{context.bucket_name('access-logs')}"
+    own = {"StringEquals": {"aws:SourceAccount": context.settings.account_id}}
+    put = {"Effect": "Allow", "Action": "s3:PutObject", "Condition": own}
+    folder = f"{bucket}/*/AWSLogs/{context.settings.account_id}/*"
+    return [
+        {
+            **put,
+            "Sid": "BucketLogs",
+            "Principal": {"Service": "logging.s3.amazonaws.com"},
+            "Resource": f"{bucket}/*",
+        },
+        {
+            **put,
+            "Sid": "BalancerLogs",
+            "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+            "Resource": folder,
+        },
+    ]
 
 
 class DataLake(Part):
@@ -51,6 +74,7 @@ class DataLake(Part):
     interactive_workgroup_name: str
     claims_table_name: str
     claims_table_arn: pulumi.Output[str]
+    grants: LakeGrants
 
     def __init__(self, context: Context, security: Security) -> None:
         super().__init__(context, "data-lake")
@@ -65,6 +89,7 @@ class DataLake(Part):
             [
                 expire("query-results", RESULTS, RESULT_DAYS),
                 expire("flow-results", FLOW_RESULTS, FLOW_RESULT_DAYS),
+                expire("pull-requests", CI, CI_DAYS),
             ],
         )
         claims = self._claims()
@@ -76,7 +101,7 @@ class DataLake(Part):
         self.workgroup_name = self.catalog.gold_workgroup_name
         self.interactive_workgroup_name = self.catalog.interactive_workgroup_name
         self.environment = self._environment()
-        self._grants = LakeGrants(self, self._key_arn)
+        self.grants = LakeGrants(self, self._key_arn)
         self.register_outputs(
             {zone: getattr(self, zone).arn for zone in ("bronze", "silver", "gold", "artifacts")}
         )
@@ -85,19 +110,23 @@ class DataLake(Part):
         """Read Silver, Gold and their tables. `with_bronze`: raw messages as well; they name
         people.
         """
-        return self._grants.read(with_bronze=with_bronze)
+        return self.grants.read(with_bronze=with_bronze)
 
     def stream_grants(self, feed: str) -> tuple[Grant, ...]:
         """What the dataflow of a feed does to the lake."""
-        return self._grants.stream(feed)
+        return self.grants.stream(feed)
 
     def maintain_grants(self) -> tuple[Grant, ...]:
         """Compaction, expiry, orphans, retention: deletes in Silver's bucket, never in Bronze."""
-        return self._grants.maintain()
+        return self.grants.maintain()
 
     def gold_grants(self) -> tuple[Grant, ...]:
         """What a build of Gold does, dbt-athena included."""
-        return self._grants.gold()
+        return self.grants.gold()
+
+    def query_grants(self) -> tuple[Grant, ...]:
+        """Run SQL in the interactive workgroup."""
+        return self.grants.query()
 
     def _environment(self) -> dict[str, pulumi.Input[str]]:
         return {
@@ -113,17 +142,38 @@ class DataLake(Part):
             "HEADRACE_CLAIMS_TABLE": self.claims_table_name,
         }
 
-    def _zone(self, what: str, old_versions_days: int, rules: list[Rule] | None = None) -> Zone:
+    def _zone(
+        self,
+        what: str,
+        old_versions_days: int,
+        rules: Sequence[Rule] = (),
+        statements: Sequence[dict[str, Any]] = (),
+    ) -> Zone:
         logs_to = self.access_logs.bucket.id
         return make_bucket(
-            self, BucketPlan(what, self._key_arn, old_versions_days, rules or (), logs_to)
+            self,
+            BucketPlan(what, self._key_arn, old_versions_days, rules, logs_to, statements),
         )
+
+    def _keep_versions(self, what: str) -> dict[str, Any]:
+        """Nobody removes a version, except by the role that an incident is worked on with."""
+        context = self.context
+        breaker = context.arn("iam", f"role/{context.name(BREAK_GLASS)}", region=False)
+        return {
+            "Sid": "KeepVersions",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:DeleteObjectVersion",
+            "Resource": f"arn:aws:s3:::{context.bucket_name(what)}/*",
+            "Condition": {"ArnNotEquals": {"aws:PrincipalArn": breaker}},
+        }
 
     def _bronze(self) -> Zone:
         zone = self._zone(
             "bronze",
             90,
             [move("age", BRONZE, (BRONZE_IA_DAYS, IA), (BRONZE_GLACIER_DAYS, GLACIER))],
+            [self._keep_versions("bronze")],
         )
         aws.s3.BucketNotification(
             "bronze", bucket=zone.bucket.id, eventbridge=True, opts=self.below()
@@ -138,9 +188,8 @@ class DataLake(Part):
 
     def _access_logs(self) -> Zone:
         days = self.context.settings.log_days
-        return make_bucket(
-            self, BucketPlan("access-logs", None, 30, [expire("old-logs", "", days)])
-        )
+        rules, writers = [expire("old-logs", "", days)], log_writers(self.context)
+        return make_bucket(self, BucketPlan("access-logs", None, 30, rules, None, writers))
 
     def _claims(self) -> aws.dynamodb.Table:
         return aws.dynamodb.Table(

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
+from context import Context, Part
+
 from components.containers import Container, Images
 from components.data_lake import DataLake
 from components.database import DATABASE, PORT, RENEW_SECONDS, USER, Database
@@ -20,7 +22,6 @@ from components.networking import Networking
 from components.observer import Observer
 from components.security import Security
 from components.services import make_cluster, make_service
-from context import Context, Part
 
 SERVER_PORT = 4200
 START_SECONDS = 300
@@ -55,7 +56,7 @@ class Orchestration(Part):
         self.auth_secret_arn = security.secret_arn(AUTH)
         self.batch_cluster = make_cluster(self, security, "batch")
         self.batch_cluster_arn = self.batch_cluster.arn
-        self.observer = Observer(self, self.batch_cluster_arn)
+        self.observer = Observer(self, self.batch_cluster_arn, security.data_key_arn)
         self.observer_queue_name = self.observer.queue_name
         front = Front(self, network, lake, SERVER_PORT)
         self.load_balancer_suffix = front.suffix

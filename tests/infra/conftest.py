@@ -11,27 +11,25 @@ import handlers
 import pytest
 import synth
 from program import deploy
+from settings import Options
 
 
 class Graphs:
     """Graphs by stack; `mutated` makes one from other settings. Synthesised when first asked."""
 
     ALL_OPTIONS: ClassVar[Mapping[str, Any]] = {
-        "api": True,
+        **{name: True for name, field in Options.model_fields.items() if field.annotation is bool},
         "jwt_issuer": "https://login.example.com/",
         "jwt_audience": ["headrace"],
-        "lineage": True,
-        "firehose": True,
-        "quicksight": True,
         "quicksight_user_arn": "arn:aws:quicksight:eu-west-1:123456789012:user/default/analyst",
-        "redshift": True,
-        "cloudfront": True,
         "cloudfront_domain": "exports.example.com",
         "cloudfront_certificate_arn": (
             "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
         ),
-        "cloudfront_public_key": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n",
-        "intelligent_tiering": True,
+        "cloudfront_public_key": "-----BEGIN PUBLIC KEY-----
+MFkw
+-----END PUBLIC KEY-----
+",
     }
     """Every component that a stack may do without."""
 
