@@ -26,10 +26,7 @@ class Graphs:
         "cloudfront_certificate_arn": (
             "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
         ),
-        "cloudfront_public_key": "-----BEGIN PUBLIC KEY-----
-MFkw
------END PUBLIC KEY-----
-",
+        "cloudfront_public_key": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n",
     }
     """Every component that a stack may do without."""
 
