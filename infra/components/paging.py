@@ -102,7 +102,7 @@ class Paging(Part):
 
     def _pager(self, security: Security) -> None:
         address = pulumi.Output.concat(
-            "{{resolve:secretsmanager:", security.secret_arn(PAGER_SECRET), ":SecretString}}"
+            "{{resolve:secretsmanager:", security.secret_arn(PAGER_SECRET), "}}"
         )
         subscription = {
             "Type": "AWS::SNS::Subscription",
@@ -127,14 +127,7 @@ class Paging(Part):
         )
 
     def _subscriber(self, security: Security) -> aws.iam.Role:
-        """What CloudFormation may do. Its trust names no account: CloudFormation sends none, and
-        only who may pass roles of this account can hand it one.
-        """
-        trusted = {
-            "Effect": "Allow",
-            "Principal": {"Service": CLOUDFORMATION},
-            "Action": "sts:AssumeRole",
-        }
+        """What CloudFormation may do."""
         subscribe = (
             "sns:GetSubscriptionAttributes",
             "sns:SetSubscriptionAttributes",
@@ -150,7 +143,7 @@ class Paging(Part):
                 Grant("ReadSecretsKey", ("kms:Decrypt",), (security.secrets_key_arn,)),
             ),
             boundary_arn=security.boundary_arn,
-            assumed_by=policy_document([trusted]),
+            service=CLOUDFORMATION,
         )
 
     def _slack(self, team_id: str, channel_id: str, security: Security) -> None:

@@ -474,7 +474,7 @@ def test_the_environment_of_a_task_names_settings_of_the_runtime(graph):
 
 
 def test_analysts_do_not_see_personal_data(graphs):
-    graph = graphs.with_every_option()
+    graph = graphs.everything()
     hidden = {
         f.inputs["tableData"]["tableName"]: f.inputs["tableData"]["columnWildcard"]
         for f in graph.of(FILTER)
