@@ -143,7 +143,7 @@ def _own(
         (context.arn("athena", f"workgroup/{name('*')}"), context.arn("athena", "datacatalog/*")),
     )
     yield (
-        ("sns:Publish", "sqs:*Message*", "sqs:GetQueue*", "events:PutEvents"),
+        ("sns:*Subscri*", "sns:Publish", "sqs:*Message*", "sqs:GetQueue*", "events:PutEvents"),
         (
             context.arn("sns", name("*")),
             context.arn("sqs", name("*")),
