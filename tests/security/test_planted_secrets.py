@@ -202,6 +202,7 @@ def test_flow_takes_no_secret_as_a_parameter(root):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_gold_with_its_artifacts_and_logs_holds_no_secret(
     say, home, secrets_in, secrets_below, tmp_path
 ):
