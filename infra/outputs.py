@@ -1,8 +1,8 @@
 """What the stack tells Prefect: the values that deploy/prefect/resources.yaml asks for.
 
 `pulumi stack output --json` gives them to deploy/prefect/apply.py. A secret is not among them, only
-where it lies: `apply.py` reads it itself. The pool `gpu` is paused and has no values: Fargate has no
-GPU, and an EC2 group for a pool that nothing uses would only cost.
+where it lies: `apply.py` reads it itself. The pool `gpu` is paused and has no values: Fargate has
+no GPU, and an EC2 group for a pool that nothing uses would only cost.
 """
 
 from __future__ import annotations

@@ -7,21 +7,27 @@ from __future__ import annotations
 
 import pulumi
 from components.audit import Audit
+from components.budgets import Budgets
 from components.containers import Images
 from components.data_lake import DataLake
 from components.delivery import Delivery
+from components.functions import Site
 from components.governance import Governance
 from components.ingestion import Ingestion
+from components.monitoring import Monitoring
 from components.networking import Networking
 from components.orchestration import Orchestration
+from components.paging import Paging
 from components.pools import Surroundings
 from components.producers import Producers
 from components.security import Security
 from components.streaming import Streaming
 from components.transformation import Transformation
 from context import Context, make_provider
+from optional import declare_options
 from outputs import prefect_values
 from settings import read_settings
+from watching import watch_everything
 
 
 def deploy() -> None:
@@ -39,12 +45,21 @@ def deploy() -> None:
     governance = Governance(context, security, lake, delivery.deploy_role_arn)
     images = Images(context, security)
     streaming = Streaming(context, network, security, lake, images)
-    Producers(context, network, security, streaming, images)
+    producers = Producers(context, network, security, streaming, images)
     prefect = Orchestration(context, network, security, lake, images)
     around = Surroundings(network, lake, images, prefect)
     ingestion = Ingestion(context, around, security, streaming.stream_arns)
     transformation = Transformation(context, around, security, streaming.stream_arns)
     pools = (ingestion.pool, transformation.transformation, transformation.lightweight)
+    optional = declare_options(
+        context, Site(network, security, images.uri), lake, streaming.stream_arns, prefect.api_url
+    )
+    paging = Paging(context, security)
+    Budgets(context, paging.topic_arns["p3"])
+    watched = watch_everything(
+        images, streaming, producers, prefect, pools=pools, optional=optional
+    )
+    monitoring = Monitoring(context, paging.topic_arns, watched)
     for name, value in prefect_values(network, security, lake, prefect, *pools).items():
         pulumi.export(name, value)
     pulumi.export("image_repository", images.repository_name)
@@ -53,3 +68,4 @@ def deploy() -> None:
     pulumi.export("audit_bucket", audit.bucket.name)
     pulumi.export("analyst_role_arn", governance.analyst_role_arn)
     pulumi.export("github_role_arns", delivery.role_arns)
+    pulumi.export("alert_topic_arns", monitoring.topic_arns)

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
+import handlers
 import pulumi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -33,6 +34,9 @@ units take 512, 1024 and 2048 only, which the ranges below forgive nobody: see `
 
 ON_DEMAND_SHARDS = 4
 """Shards that AWS gives a new on-demand stream: it cannot feed more processes than that."""
+
+WAREHOUSE_ZONES = 3
+"""Zones that a workgroup of Redshift Serverless wants subnets in."""
 
 RUNTIME_MAX_PROCESSES = 1
 """What `headrace run` can form today: it takes no peers (issue 7), so a second service of a feed
@@ -120,15 +124,24 @@ class PrefectSettings(Strict):
     backup_days: int = Field(7, ge=1, le=35)
 
 
+class SlackSettings(Strict):
+    """A channel that Amazon Q Developer (once AWS Chatbot) writes into. Ids, no secrets: the
+    workspace is let in once by hand, in that service's console.
+    """
+
+    team_id: str = Field(pattern=r"^T[0-9A-Z]{6,14}$")
+    channel_id: str = Field(pattern=r"^[CG][0-9A-Z]{6,14}$")
+
+
 class AlertSettings(Strict):
     """Who hears what: P1 pages, P2 is a chat channel, P3 an e-mail; P4 is a dashboard alone.
 
-    `pagerduty_secret` and `slack_secret` name secrets below /monitoring that hold the addresses.
+    `pagerduty`: the address is in the secret monitoring/pagerduty (see `components.paging`).
     """
 
     email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
     pagerduty: bool = False
-    slack: bool = False
+    slack: SlackSettings | None = None
     monthly_budget_usd: int = Field(ge=1)
 
 
@@ -138,7 +151,9 @@ class Options(Strict):
     `api`: HTTP API and Lambda over the lake. `lineage`: S3 events into a lineage table.
     `column_filters`: Lake Formation hides personal data from analysts; its filters name tables, so
     only once every feed has been started. `firehose`: a raw tap beside Bronze. `quicksight`: needs
-    a subscription and `quicksight_user_arn`.
+    a subscription and `quicksight_user_arn`. `cloudfront`: exports by signed addresses; its
+    certificate is one of us-east-1, its public key a PEM whose private half signs. `api` and
+    `lineage` need their handlers (`handlers`).
     """
 
     api: bool = False
@@ -153,6 +168,10 @@ class Options(Strict):
     cloudtrail_data_events: bool = True
     jwt_issuer: str | None = Field(None, pattern=r"^https://\S+$")
     jwt_audience: tuple[str, ...] = ()
+    api_requests_per_second: int = Field(20, ge=1, le=10_000)
+    cloudfront_domain: str | None = None
+    cloudfront_certificate_arn: str | None = Field(None, pattern=r"^arn:aws:acm:us-east-1:\S+$")
+    cloudfront_public_key: str | None = Field(None, pattern=r"^-----BEGIN PUBLIC KEY-----\n")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -160,7 +179,23 @@ class Options(Strict):
             raise ValueError("quicksight: set quicksight_user_arn as well: somebody must own it")
         if self.api and not (self.jwt_issuer and self.jwt_audience):
             raise ValueError("api: set jwt_issuer and jwt_audience: nobody asks without a token")
+        given = (self.cloudfront_domain, self.cloudfront_certificate_arn)
+        if self.cloudfront and not (all(given) and self.cloudfront_public_key):
+            raise ValueError(
+                "cloudfront: set cloudfront_domain, cloudfront_certificate_arn and "
+                "cloudfront_public_key: TLS 1.2 needs a certificate, and addresses are signed"
+            )
+        self._check_handlers()
         return self
+
+    def _check_handlers(self) -> None:
+        wanted = {"api": (self.api, handlers.API), "lineage": (self.lineage, handlers.LINEAGE)}
+        for option, (is_on, handler) in wanted.items():
+            if is_on and not handlers.is_written(handler):
+                raise ValueError(
+                    f"{option}: its handler {handler} cannot be imported here, so the image does "
+                    f"not hold it. Leave {option} off until it is written"
+                )
 
 
 class StackSettings(Strict):
@@ -219,6 +254,8 @@ class StackSettings(Strict):
         unknown = {p.feed for p in self.producers.values()} - set(self.feeds)
         if unknown:
             raise ValueError(f"producers: no such feed: {sorted(unknown)}")
+        if self.options.redshift and len(self.zones) < WAREHOUSE_ZONES:
+            raise ValueError(f"options.redshift: needs subnets in {WAREHOUSE_ZONES} zones")
         if self.stack == "prod":
             self._check_prod()
         return self

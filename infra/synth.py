@@ -180,8 +180,11 @@ ARNS: Mapping[str, str] = {
     "aws:ecs/taskDefinition:TaskDefinition": "arn:aws:ecs:{place}:task-definition/{name}:1",
     "aws:lambda/function:Function": "arn:aws:lambda:{place}:function:{name}",
     "aws:ecr/repository:Repository": "arn:aws:ecr:{place}:repository/{name}",
+    "aws:cloudwatch/eventRule:EventRule": "arn:aws:events:{place}:rule/{name}",
     "aws:cloudwatch/logGroup:LogGroup": "arn:aws:logs:{place}:log-group:{name}",
     "aws:glue/registry:Registry": "arn:aws:glue:{place}:registry/{name}",
+    "aws:cloudwatch/metricAlarm:MetricAlarm": "arn:aws:cloudwatch:{place}:alarm:{name}",
+    "aws:cloudfront/distribution:Distribution": "arn:aws:cloudfront::{account}:distribution/{name}",
     "aws:glue/catalogDatabase:CatalogDatabase": "arn:aws:glue:{place}:database/{name}",
     "aws:athena/workgroup:Workgroup": "arn:aws:athena:{place}:workgroup/{name}",
 }
@@ -219,6 +222,7 @@ def _computed(type_: str, physical: str, unique: str) -> dict[str, Any]:
             "zoneId": "Z32O12XQLNTSW2",
             "arnSuffix": f"app/{physical}/{unique[:16]}",
         },
+        "aws:lb/targetGroup:TargetGroup": {"arnSuffix": f"targetgroup/{physical}/{unique[:16]}"},
         "aws:rds/instance:Instance": {
             "address": f"{physical}.abc.{REGION}.rds.amazonaws.com",
             "endpoint": f"{physical}.abc.{REGION}.rds.amazonaws.com:5432",
@@ -229,6 +233,10 @@ def _computed(type_: str, physical: str, unique: str) -> dict[str, Any]:
         },
         "aws:ec2/eip:Eip": {"allocationId": f"eipalloc-{unique[:8]}"},
         "aws:ec2/vpc:Vpc": {"defaultSecurityGroupId": f"sg-{unique[:8]}"},
+        "aws:lambda/function:Function": {
+            "invokeArn": f"arn:aws:apigateway:{REGION}:lambda:path/2015-03-31/functions/"
+            f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{physical}/invocations"
+        },
         "aws:apigatewayv2/api:Api": {
             "apiEndpoint": f"https://{unique[:10]}.execute-api.{REGION}.amazonaws.com",
             "executionArn": f"arn:aws:execute-api:{REGION}:{ACCOUNT}:{unique[:10]}",

@@ -164,7 +164,7 @@ def _connect(
     is_wanted: Callable[[str], bool],
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the wanted views."""
-    connection = connect_sql(settings.lake, settings.region)
+    connection = connect_sql(settings.lake, settings.region, zones=tuple(settings.zones.values()))
     try:
         connection.execute("CREATE SCHEMA silver")
         for name in names:

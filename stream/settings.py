@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.clock import parse_time_ms
@@ -30,6 +30,15 @@ class Settings(BaseSettings):
     home: Path = Field(Path(".headrace"), description="Folder of the local platform and its lake")
     lake: str = Field(
         "s3://headrace-lake", description="Root of the lake: s3://bucket[/prefix] or file:///path"
+    )
+    bronze_lake: str | None = Field(
+        None, description="Root of bronze/, in the same forms; unset: the lake"
+    )
+    gold_lake: str | None = Field(
+        None, description="Root of gold/ (records of builds, Athena's tables); unset: the lake"
+    )
+    artifacts_lake: str | None = Field(
+        None, description="Root of dbt-artifacts/ and athena-results/; unset: the lake"
     )
     catalog: Literal["sqlite", "glue"] = Field("sqlite", description="Iceberg catalog")
     namespace: str = Field("silver", pattern=r"^[a-z][a-z0-9_]*$", description="Catalog namespace")
@@ -125,12 +134,46 @@ class Settings(BaseSettings):
             parse_time_ms(text)
         return text
 
+    @field_validator("bronze_lake", "gold_lake", "artifacts_lake")
+    @classmethod
+    def _check_zone(cls, root: str | None, info: ValidationInfo) -> str | None:
+        if root is None:
+            return None
+        mine = _root_parts(root)
+        if mine is None:
+            raise ValueError("expected s3://bucket[/prefix] or file:///folder")
+        for name in ("lake", "bronze_lake", "gold_lake"):
+            other = info.data.get(name)  # those before this one
+            theirs = _root_parts(other) if other else None
+            if theirs and mine != theirs and mine[: len(theirs)] == theirs[: len(mine)]:
+                raise ValueError(
+                    f"this and HEADRACE_{name.upper()}={other} lie one inside the other, so an "
+                    "object would have two names. Give the same root, or roots side by side"
+                )
+        return root
+
     @field_validator("pii_key")
     @classmethod
     def _check_pii_key(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and len(key.get_secret_value().strip()) < PII_KEY_CHARACTERS:
             raise ValueError(f"expected at least {PII_KEY_CHARACTERS} characters")
         return key
+
+    @property
+    def zones(self) -> dict[str, str]:
+        """The roots of the zones that have one of their own."""
+        found = {
+            "bronze": self.bronze_lake,
+            "gold": self.gold_lake,
+            "artifacts": self.artifacts_lake,
+        }
+        return {zone: root for zone, root in found.items() if root is not None}
+
+    @property
+    def is_in_folders(self) -> bool:
+        """Whether all of the lake lies on this machine, so that nothing needs to run to read it."""
+        roots = (self.lake, *self.zones.values())
+        return self.catalog == "sqlite" and all(root.startswith("file://") for root in roots)
 
     @property
     def slice_rule(self) -> SliceRule:
@@ -212,6 +255,15 @@ def set_aws_environment(values: dict[str, str]) -> None:
     """Point this process and its children at an emulator; existing values win."""
     for name, value in values.items():
         os.environ.setdefault(name, value)
+
+
+def _root_parts(root: str) -> tuple[str, ...] | None:
+    """Where a root lies, from the outside in; None if it is no address of a bucket or folder."""
+    kind, _, rest = root.partition("://")
+    if kind == "file" and rest.startswith("/"):
+        return (kind, *PurePosixPath(os.path.normpath(rest)).parts[1:])
+    bucket, *prefix = rest.split("/")
+    return (kind, bucket, *filter(None, prefix)) if kind == "s3" and bucket else None
 
 
 def _unknown_variables() -> list[str]:

@@ -78,27 +78,42 @@ def read_pull_steps(path: Path = PREFECT_FILE) -> list[dict[str, Any]]:
 
 
 def read_resources(stack: str, values: Mapping[str, Any], path: Path = RESOURCES_FILE) -> Resources:
-    """What a server of a stack holds. Raises: ConfigError listing every value that is missing."""
+    """What a server of a stack holds.
+
+    A paused pool does without the values that the stack lacks: nothing runs in it. A block with an
+    empty value does not exist there, e.g. the channel of a stack that has none.
+
+    Raises: ConfigError listing every value that is missing.
+    """
     raw = _read_yaml(path)
     given = {"root": str(ROOT) if stack == "local" else "/app", **values}
     missing: set[str] = set()
     kept = {
-        kind: [_fill(_of_stack(item, stack), given, missing) for item in raw.get(kind, [])
+        kind: [_fill(_of_stack(item, stack, given), given, missing) for item in raw.get(kind, [])
                if stack in item.get("stacks", STACKS)]
         for kind in RESOURCE_KINDS
     }  # fmt: skip
     if missing:
         raise ConfigError(
             f"the values of stack {stack!r} lack {', '.join(sorted(missing))}; give them with "
-            "--values outputs.json (`pulumi stack output --json --show-secrets`)"
+            "--values outputs.json (`pulumi stack output --json`)"
         )
     kept["pools"] = [_build_pool(item, stack) for item in kept["pools"]]
+    kept["blocks"] = [item for item in kept["blocks"] if "" not in item["values"].values()]
     return Resources(stack=stack, tag=raw["tag"], **kept)
 
 
-def _of_stack(item: dict[str, Any], stack: str) -> dict[str, Any]:
+def _of_stack(item: dict[str, Any], stack: str, values: Mapping[str, Any]) -> dict[str, Any]:
     hidden = {"stacks"} if stack == "aws" else {"stacks", "ecs"}
-    return {key: value for key, value in item.items() if key not in hidden}
+    kept = {key: value for key, value in item.items() if key not in hidden}
+    if not (kept.get("is_paused") and "ecs" in kept):
+        return kept
+    known = {
+        name: default
+        for name, default in kept["ecs"]["defaults"].items()
+        if values.keys() >= set(PLACEHOLDER.findall(json.dumps(default)))
+    }
+    return {**kept, "ecs": {**kept["ecs"], "defaults": known}}
 
 
 def _fill(node: Any, values: Mapping[str, Any], missing: set[str]) -> Any:

@@ -29,8 +29,7 @@ def open_run() -> Settings:
     try:
         connect(settings)
     except ConfigError:
-        is_in_folders = settings.lake.startswith("file://") and settings.catalog == "sqlite"
-        if not is_in_folders:  # those need nothing that runs
+        if not settings.is_in_folders:  # those need nothing that runs
             raise
     return settings
 

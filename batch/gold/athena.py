@@ -39,7 +39,7 @@ def check_installed() -> None:
 
 def write_ledger(settings: Settings, lake: Lake, pins: Pins) -> None:
     """Replace the tables of the namespace `ledger` with what the slot does not include yet."""
-    catalog = connect_catalog(settings, LEDGER_NAMESPACE, lake.store.root)
+    catalog = connect_catalog(settings, LEDGER_NAMESPACE, lake.store.places)
     entries = [e for name, pin in pins.tables.items() for e in read_new_entries(lake, name, pin)]
     for name, (_, rows_of) in LEDGER_TABLES.items():
         catalog.overwrite(name, rows_of(entries))
@@ -47,7 +47,7 @@ def write_ledger(settings: Settings, lake: Lake, pins: Pins) -> None:
 
 def write_absent(settings: Settings, lake: Lake, pins: Pins) -> dict[str, str]:
     """Give models an empty table for every one that Silver lacks; what dbt needs to know of it."""
-    catalog = connect_catalog(settings, ABSENT_NAMESPACE, lake.store.root)
+    catalog = connect_catalog(settings, ABSENT_NAMESPACE, lake.store.places)
     absent = {name: kind for name, kind in silver_schemas().items() if name not in pins.tables}
     for name, schema in absent.items():
         catalog.overwrite(name, schema.empty_table())
@@ -62,7 +62,7 @@ def publish_views(settings: Settings, lake: Lake, build: GoldBuild) -> None:
     arguments = ["run-operation", "publish", "--args", json.dumps({"relations": build.relations})]
     environment = {
         **child_environment(settings),
-        **slot_environment("athena", build.slot, lake.store.root),
+        **slot_environment("athena", build.slot, lake.store),
     }
     folder = settings.home / "gold" / "athena-publish"
     run = run_dbt(find_project(), arguments, folder, environment)

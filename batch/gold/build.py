@@ -135,7 +135,7 @@ def _prepare(settings: Settings, lake: Lake, slot: Slot, scope: Scope) -> dict[s
     """Lay out what dbt's process reads; its environment."""
     pins = slot.folder / "pins.json"
     pins.write_bytes(scope.pins.to_bytes())
-    places = slot.environment(lake.store.root)
+    places = slot.environment(lake.store)
     if slot.target == "athena":
         write_ledger(settings, lake, scope.pins)
         places |= write_absent(settings, lake, scope.pins)

@@ -15,6 +15,7 @@ from batch.gold.slots import slot_environment
 from stream.errors import ConfigError
 from stream.lake.connect import connect_lake
 from stream.lake.gold import GoldBuild, read_published, slot_file
+from stream.lake.store import Store
 from stream.settings import Settings, child_environment
 
 LOOPBACK = "127.0.0.1"
@@ -30,7 +31,7 @@ def read_page(settings: Settings, target: str) -> bytes:
     if kept is not None:
         return kept
     folder = settings.home / "gold" / f"docs-{target}"
-    with _readable(settings, target, build, folder, lake.store.root) as places:
+    with _readable(settings, target, build, folder, lake.store) as places:
         arguments = ["docs", "generate", "--static"]
         run_dbt(find_project(), arguments, folder, {**child_environment(settings), **places})
     page = (folder / "target" / DBT_PAGE).read_bytes()
@@ -40,13 +41,13 @@ def read_page(settings: Settings, target: str) -> bytes:
 
 @contextmanager
 def _readable(
-    settings: Settings, target: str, build: GoldBuild, folder: Path, lake: str
+    settings: Settings, target: str, build: GoldBuild, folder: Path, store: Store
 ) -> Iterator[dict[str, str]]:
     """Where dbt finds the build. It opens files for writing, which would lock out every reader of
     the published one: it gets a copy.
     """
     if target != "local":
-        yield slot_environment(target, build.slot, lake)
+        yield slot_environment(target, build.slot, store)
         return
     published = slot_file(settings.home, build.slot)
     copy = folder / published.name  # dbt names the database by the file

@@ -20,6 +20,7 @@ from typing import IO
 from stream.clock import Clock, now_ms
 from stream.errors import CommitConflictError, ConfigError
 from stream.lake.gold import GoldBuild, build_numbers, read_build, slot_file
+from stream.lake.layout import GOLD, QUERY_RESULTS
 from stream.lake.store import Store
 from stream.settings import Settings
 
@@ -41,20 +42,20 @@ class Slot:
     file: Path | None
     basis: GoldBuild | None
 
-    def environment(self, lake: str) -> dict[str, str]:
+    def environment(self, store: Store) -> dict[str, str]:
         """What dbt's profile needs to know."""
         if self.file is not None:
             return {"DBT_TARGET": self.target, "DBT_GOLD_FILE": str(self.file.absolute())}
-        return slot_environment(self.target, self.name, lake)
+        return slot_environment(self.target, self.name, store)
 
 
-def slot_environment(target: str, colour: str, lake: str) -> dict[str, str]:
+def slot_environment(target: str, colour: str, store: Store) -> dict[str, str]:
     """What dbt's profile needs to know of a schema's colour."""
     return {
         "DBT_TARGET": target,
         "DBT_GOLD_SCHEMA": f"gold_{colour}",
-        "DBT_GOLD_LOCATION": f"{lake}/gold/",
-        "DBT_ATHENA_RESULTS": f"{lake}/athena-results/",
+        "DBT_GOLD_LOCATION": store.uri(GOLD),
+        "DBT_ATHENA_RESULTS": store.uri(QUERY_RESULTS),
     }
 
 

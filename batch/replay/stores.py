@@ -29,7 +29,7 @@ class ReplayStore(Store):
         """`present`: paths that are in the lake for sure. `recorded`: paths that the ledger names.
         `scratch`: where objects are put aside.
         """
-        super().__init__(lake._backend, lake.root)  # noqa: SLF001 - the same store, seen twice
+        super().__init__(lake.places)
         self._present = frozenset(present)
         self._recorded = frozenset(recorded)
         self._scratch = scratch

@@ -3,7 +3,8 @@
 Pools, limits, variables, blocks, deployments, automations, in this order: each may refer to those
 before it. Everything is compared first and written only where it differs, so a second run says
 "unchanged" throughout. The server is the one of PREFECT_API_URL. Only names of fields are
-printed, never values: they may be secret. Exit code 0 ok, 1 failed, 2 something to change.
+printed, never values: they may be secret. A value "secretsmanager:ARN" is read from there, so that
+the file of values holds no secret. Exit code 0 ok, 1 failed, 2 something to change.
 Not here: comparing (`batch.flows.steps`, `batch.flows.registration`), the servers (infra/).
 """
 
@@ -28,6 +29,7 @@ from prefect.settings import PREFECT_API_URL
 from batch.flows import registration, steps
 from batch.flows.declared import STACKS, read_resources
 from stream.errors import ConfigError, PipelineError
+from stream.lake.secret import read_secret
 
 PLANS = {
     "pools": steps.plan_pools,
@@ -39,6 +41,7 @@ PLANS = {
     "prune": registration.plan_prune,
 }
 ALWAYS = [kind for kind in PLANS if kind != "prune"]
+SECRET, SECRET_PARTS = "secretsmanager:", 7
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -103,7 +106,18 @@ def _read_values(path: Path | None) -> dict[str, Any]:
         raise ConfigError(f"--values {path} is no JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"--values {path}: an object of names and values is expected")
-    return values
+    return {name: _read_value(name, value) for name, value in values.items()}
+
+
+def _read_value(name: str, value: Any) -> Any:
+    """The value, or the text of the secret that it names."""
+    if not isinstance(value, str) or not value.startswith(SECRET):
+        return value
+    arn = value.removeprefix(SECRET)
+    parts = arn.split(":")
+    if len(parts) < SECRET_PARTS:
+        raise ConfigError(f"--values: {name}: {arn!r} is no ARN of a secret")
+    return read_secret(arn, parts[3], "url").get_secret_value()
 
 
 def _fail(message: str, code: int) -> int:

@@ -40,11 +40,13 @@ NEVER = (
 )
 ANY_RESOURCE = (
     "cloudwatch:PutMetricData",
+    "ec2:AssignPrivateIpAddresses",
     "ec2:DescribeNetworkInterfaces",
     "ec2:DescribeSubnets",
     "ec2:DescribeVpcs",
     "ec2:CreateNetworkInterface",
     "ec2:DeleteNetworkInterface",
+    "ec2:UnassignPrivateIpAddresses",
     "ecr:GetAuthorizationToken",
     "ecs:DeregisterTaskDefinition",
     "ecs:DescribeTaskDefinition",

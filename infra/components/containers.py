@@ -16,18 +16,19 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from components.environment import DATA, TMP
-from components.security import Security, log_group
 from context import Context, Part
 from grants import Grant, distinct, make_role
 from settings import TaskSize
+
+from components.environment import DATA, TMP
+from components.security import Security, log_group
 
 USER = "10001"
 OPEN_FILES = 65_536
 LOG_BUFFER = "25m"
 KEPT_IMAGES = 50
 EXEC_FOLDERS = ("/managed-agents", "/var/lib/amazon/ssm", "/var/log/amazon/ssm")
-"""ECS Exec writes there as root; with a read-only root it needs volumes (containers-roadmap#1359)."""
+"""ECS Exec writes there as root: volumes, as the root is read-only (containers-roadmap#1359)."""
 EXEC_ACTIONS = (
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
@@ -85,15 +86,19 @@ class Task:
 
 
 class Images(Part):
-    """The registry of the one image. `uri` names it by its digest: what runs is what was tested."""
+    """The registry of the one image. `uri` names it by its digest: what runs is what was tested.
+    `tasks`: every task that was made of it, by name.
+    """
 
     repository_arn: pulumi.Output[str]
     repository_name: pulumi.Output[str]
     uri: pulumi.Output[str]
+    tasks: dict[str, Task]
 
     def __init__(self, context: Context, security: Security) -> None:
         super().__init__(context, "images")
         self._security = security
+        self.tasks = {}
         repository = aws.ecr.Repository(
             "image",
             name=context.name(context.settings.image_repository),
@@ -150,11 +155,12 @@ class Images(Part):
             container_definitions=pulumi.Output.json_dumps(
                 [_declare(part.context, self.uri, container, logs.name, folders)]
             ),
-            # A run that starts between `pulumi up` and `apply.py`, and a rollback, need the old one.
+            # A run between `pulumi up` and `apply.py`, and a rollback, need the old revision.
             skip_destroy=True,
             opts=part.below(),
         )
-        return Task(name, container, definition, role, execution_role, logs)
+        self.tasks[name] = Task(name, container, definition, role, execution_role, logs)
+        return self.tasks[name]
 
     def _execution_grants(
         self, logs: aws.cloudwatch.LogGroup, container: Container

@@ -38,6 +38,28 @@ BREAK_GLASS = "break-glass"
 RESULT_DAYS, FLOW_RESULT_DAYS, CI_DAYS = 7, 30, 7
 
 
+def log_writers(context: Context) -> list[dict[str, Any]]:
+    """Who puts access logs: S3 for its buckets, the load balancers. ACLs are off, so by policy."""
+    bucket = f"arn:aws:s3:::{context.bucket_name('access-logs')}"
+    own = {"StringEquals": {"aws:SourceAccount": context.settings.account_id}}
+    put = {"Effect": "Allow", "Action": "s3:PutObject", "Condition": own}
+    folder = f"{bucket}/*/AWSLogs/{context.settings.account_id}/*"
+    return [
+        {
+            **put,
+            "Sid": "BucketLogs",
+            "Principal": {"Service": "logging.s3.amazonaws.com"},
+            "Resource": f"{bucket}/*",
+        },
+        {
+            **put,
+            "Sid": "BalancerLogs",
+            "Principal": {"Service": "logdelivery.elasticloadbalancing.amazonaws.com"},
+            "Resource": folder,
+        },
+    ]
+
+
 class DataLake(Part):
     """Buckets, claims and catalog."""
 
@@ -166,9 +188,8 @@ class DataLake(Part):
 
     def _access_logs(self) -> Zone:
         days = self.context.settings.log_days
-        return make_bucket(
-            self, BucketPlan("access-logs", None, 30, [expire("old-logs", "", days)])
-        )
+        rules, writers = [expire("old-logs", "", days)], log_writers(self.context)
+        return make_bucket(self, BucketPlan("access-logs", None, 30, rules, None, writers))
 
     def _claims(self) -> aws.dynamodb.Table:
         return aws.dynamodb.Table(

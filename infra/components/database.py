@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
+from context import Part
+
 from components.networking import Networking
 from components.security import Security, log_group
-from context import Part
 
 PORT = 5432
 ENGINE, FAMILY = "16", "postgres16"
@@ -44,7 +45,7 @@ class Database:
         self.group_id = _make_group(part, network, clients_group_id)
         instance = self._instance(network, security)
         self.address = instance.address
-        self.secret_arn = instance.master_user_secrets.apply(lambda found: found[0].secret_arn)
+        self.secret_arn = instance.master_user_secrets.apply(lambda found: str(found[0].secret_arn))
         aws.secretsmanager.SecretRotation(
             "database-password",
             secret_id=self.secret_arn,

@@ -82,7 +82,7 @@ def base_environment(context: Context) -> dict[str, pulumi.Input[str]]:
 
 
 def sdk_environment(context: Context) -> dict[str, pulumi.Input[str]]:
-    """The region of every AWS SDK in the container, also of those that no setting of ours reaches."""
+    """The region of every AWS SDK in a container, also where no setting of ours reaches."""
     return {
         "AWS_REGION": context.settings.region,
         "AWS_DEFAULT_REGION": context.settings.region,

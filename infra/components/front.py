@@ -1,4 +1,4 @@
-"""The way to the Prefect server: a private name, TLS 1.2 or newer, from tasks of the platform alone.
+"""The way to the Prefect server: a private name, TLS 1.2 or newer, from our tasks alone.
 
 The load balancer is internal. People reach the UI through a port forwarded into the VPC. Its idle
 timeout is longer than a minute, because events and logs travel over WebSockets that may be quiet.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
+from context import Part
+
 from components.data_lake import DataLake
 from components.networking import Networking
-from context import Part
 
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 IDLE_SECONDS = 300

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from components.containers import Health
 from components.environment import HOME
-
 from stream.heartbeat import pulse_path
 
 PULSE_SECONDS = 30

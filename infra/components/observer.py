@@ -1,8 +1,8 @@
 """How Prefect learns that a container died: ECS tells EventBridge, EventBridge a queue.
 
 Without it a killed run stays "Running" for ever, because a worker starts a task and looks no more.
-Every worker reads this one queue: an event names its flow run by the task's tags, so any of them can
-tell the server. What cannot be handled three times waits in a dead-letter queue for an alarm.
+Every worker reads this one queue: an event names its flow run by the task's tags, so any of them
+can tell the server. What failed three times waits in a dead-letter queue for an alarm.
 """
 
 from __future__ import annotations

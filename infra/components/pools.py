@@ -15,6 +15,11 @@ from typing import Any
 
 import pulumi
 import yaml
+from context import Part
+from grants import Grant, write_objects
+from settings import TaskSize
+
+from batch.flows.declared import RESOURCES_FILE
 from components.containers import Container, Images, Task
 from components.data_lake import DataLake
 from components.environment import DATA, runtime_environment, sdk_environment
@@ -22,11 +27,6 @@ from components.health import http_health
 from components.networking import Networking
 from components.orchestration import Orchestration
 from components.services import make_service
-from context import Part
-from grants import Grant, write_objects
-from settings import TaskSize
-
-from batch.flows.declared import RESOURCES_FILE
 
 CONTAINER = "prefect"
 """What the pool's job template overrides, and where the observer looks for logs."""

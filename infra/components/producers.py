@@ -9,15 +9,16 @@ Not here: streams and who reads them (`streaming`).
 from __future__ import annotations
 
 import pulumi
+from context import Context, Part
+from grants import use_key, write_stream
+from settings import ProducerSettings
+
 from components.containers import Container, Images
 from components.environment import base_environment, variable
 from components.networking import Networking
 from components.security import Security
 from components.services import make_service
 from components.streaming import Streaming
-from context import Context, Part
-from grants import use_key, write_stream
-from settings import ProducerSettings
 
 KEY_SETTING = "fmp_api_key"
 
@@ -53,8 +54,8 @@ class Producers(Part):
         self.register_outputs({"service_names": self.service_names})
 
     def _container(self, settings: ProducerSettings) -> Container:
-        """It knows its stream, not the lake. No health check: it would only repeat what the stream's own metrics say (a market may be
-        quiet), and a producer that cannot go on ends by itself.
+        """It knows its stream, not the lake. No health check: it would only repeat what the
+        stream's own metrics say (a market may be quiet), and who cannot go on ends by itself.
         """
         secrets: dict[str, pulumi.Input[str]] = {}
         if settings.secret is not None:

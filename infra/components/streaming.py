@@ -16,6 +16,9 @@ from collections.abc import Mapping
 
 import pulumi
 import pulumi_aws as aws
+from context import Context, Part
+from grants import Grant, read_secrets, read_stream, use_key
+
 from components.containers import Container, Images
 from components.data_lake import DataLake
 from components.environment import METRICS_PORT, runtime_environment
@@ -23,9 +26,6 @@ from components.health import pulse_health
 from components.networking import CLUSTER_PORT, Networking
 from components.security import Security
 from components.services import make_cluster, make_service
-from context import Context, Part
-from grants import Grant, read_secrets, read_stream, use_key
-
 from stream.feeds import load_feed
 
 SHARD_METRICS = (
@@ -99,8 +99,10 @@ class Streaming(Part):
                 container=self._container(feed, names, index),
                 grants=self._grants(feed),
             )
-            place = {"service_registries": self._register(name)} if registered else {}
-            found[name] = make_service(self, self.cluster, self._network, task, **place)
+            registry = self._register(name) if registered else None
+            found[name] = make_service(
+                self, self.cluster, self._network, task, service_registries=registry
+            )
         return found
 
     def _container(self, feed: str, names: list[str], index: int) -> Container:

@@ -1,47 +1,38 @@
 """The JSON inside a graph, as a CloudFormation template: a lens for cfn-lint.
 
-Container definitions and policies are text to Pulumi's types, so nothing there is checked. CloudFormation
-has a schema for the same things under other names: with their first letters raised they become
-AWS::ECS::TaskDefinition and the policies' own types. The template is for the linter alone; nobody
-deploys it.
+Container definitions and policies are text to Pulumi's types, so nothing there is checked.
+CloudFormation has a schema for the same things under other names: with their first letters raised
+they become AWS::ECS::TaskDefinition and the policies' own types. The template is for the linter
+alone; nobody deploys it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
-from synth import REGION, Graph, Resource
+from synth import REGION, Resource
 
 KEPT_AS_WRITTEN = ("DockerLabels", "Options")
 """Maps whose keys are values: a log driver's options, labels."""
 
-IGNORED = (
-    "W2501",  # a password written out: the rule takes a secret's ARN for one
-    "W3045",  # S3's AccessControl: no bucket is in the template
-)
 
-
-def lint_graph(graph: Graph) -> list[str]:
-    """What cfn-lint says of a graph: "E3047 task-name: ..."."""
-    names = {_logical(resource): resource.name for resource in graph.custom}
-    found = lint(
-        json.dumps(template(graph)),
-        regions=[REGION],
-        config=ManualArgs(ignore_checks=list(IGNORED), include_checks=["W"]),
-    )
+def lint_resources(resources: Sequence[Resource]) -> list[str]:
+    """What cfn-lint says of these resources: "E3047 task-name: ..."."""
+    names = {_logical(resource): resource.name for resource in resources}
+    found = lint(json.dumps(template(resources)), regions=[REGION], config=ManualArgs())
     return sorted(
         f"{match.rule.id} {names.get(str(match.path[1]), '?')}: {match.message}" for match in found
     )
 
 
-def template(graph: Graph) -> dict[str, Any]:
+def template(given: Sequence[Resource]) -> dict[str, Any]:
     """The template of those resources that hold JSON."""
     resources: dict[str, Any] = {}
-    for resource in graph.custom:
+    for resource in given:
         if convert := CONVERSIONS.get(resource.type):
             type_, properties = convert(resource)
             resources[_logical(resource)] = {"Type": type_, "Properties": properties}
@@ -90,29 +81,45 @@ def _role(resource: Resource) -> tuple[str, dict[str, Any]]:
     return "AWS::IAM::Role", {"AssumeRolePolicyDocument": trust}
 
 
-def _policy(type_: str, text: str, **fixed: Any) -> Callable[[Resource], tuple[str, dict[str, Any]]]:
-    def convert(resource: Resource) -> tuple[str, dict[str, Any]]:
-        return type_, {text: json.loads(resource.inputs["policy"]), **fixed}
-
-    return convert
+def _inline(resource: Resource) -> tuple[str, dict[str, Any]]:
+    given = {"PolicyName": resource.name, "Roles": [resource.inputs["role"]]}
+    return "AWS::IAM::Policy", {"PolicyDocument": _document(resource), **given}
 
 
-PLACEHOLDER = "as-named-in-the-program"
+def _managed(resource: Resource) -> tuple[str, dict[str, Any]]:
+    return "AWS::IAM::ManagedPolicy", {"PolicyDocument": _document(resource)}
+
+
+def _key(resource: Resource) -> tuple[str, dict[str, Any]]:
+    return "AWS::KMS::Key", {"KeyPolicy": _document(resource), "EnableKeyRotation": True}
+
+
+def _bucket(resource: Resource) -> tuple[str, dict[str, Any]]:
+    given = {"Bucket": resource.inputs["bucket"]}
+    return "AWS::S3::BucketPolicy", {"PolicyDocument": _document(resource), **given}
+
+
+def _topic(resource: Resource) -> tuple[str, dict[str, Any]]:
+    given = {"Topics": [resource.inputs["arn"]]}
+    return "AWS::SNS::TopicPolicy", {"PolicyDocument": _document(resource), **given}
+
+
+def _queue(resource: Resource) -> tuple[str, dict[str, Any]]:
+    given = {"Queues": [resource.inputs["queueUrl"]]}
+    return "AWS::SQS::QueuePolicy", {"PolicyDocument": _document(resource), **given}
+
+
+def _document(resource: Resource) -> Any:
+    return json.loads(resource.inputs["policy"])
+
+
 CONVERSIONS: Mapping[str, Callable[[Resource], tuple[str, dict[str, Any]]]] = {
     "aws:ecs/taskDefinition:TaskDefinition": _task,
-    "aws:iam/policy:Policy": _policy("AWS::IAM::ManagedPolicy", "PolicyDocument"),
+    "aws:iam/policy:Policy": _managed,
     "aws:iam/role:Role": _role,
-    "aws:iam/rolePolicy:RolePolicy": _policy(
-        "AWS::IAM::Policy", "PolicyDocument", PolicyName=PLACEHOLDER, Roles=[PLACEHOLDER]
-    ),
-    "aws:kms/key:Key": _policy("AWS::KMS::Key", "KeyPolicy", EnableKeyRotation=True),
-    "aws:s3/bucketPolicy:BucketPolicy": _policy(
-        "AWS::S3::BucketPolicy", "PolicyDocument", Bucket=PLACEHOLDER
-    ),
-    "aws:sns/topicPolicy:TopicPolicy": _policy(
-        "AWS::SNS::TopicPolicy", "PolicyDocument", Topics=[PLACEHOLDER]
-    ),
-    "aws:sqs/queuePolicy:QueuePolicy": _policy(
-        "AWS::SQS::QueuePolicy", "PolicyDocument", Queues=[PLACEHOLDER]
-    ),
+    "aws:iam/rolePolicy:RolePolicy": _inline,
+    "aws:kms/key:Key": _key,
+    "aws:s3/bucketPolicy:BucketPolicy": _bucket,
+    "aws:sns/topicPolicy:TopicPolicy": _topic,
+    "aws:sqs/queuePolicy:QueuePolicy": _queue,
 }

@@ -52,10 +52,12 @@ OPERATORS = frozenset(
     }
 )
 
+LAMBDA_IN_A_VPC = "AWS: a function's role needs it on all resources to enter a VPC"
 WITHOUT_ARN: Mapping[str, str] = {
-    "ec2:CreateNetworkInterface": "Lambda in a VPC: AWS checks it on the subnet and on *",
-    "ec2:DeleteNetworkInterface": "Lambda in a VPC: the interface's id is not known before",
-    "ecs:RegisterTaskDefinition": "the family's next revision has no ARN yet",
+    "ec2:AssignPrivateIpAddresses": LAMBDA_IN_A_VPC,
+    "ec2:CreateNetworkInterface": LAMBDA_IN_A_VPC,
+    "ec2:DeleteNetworkInterface": LAMBDA_IN_A_VPC,
+    "ec2:UnassignPrivateIpAddresses": LAMBDA_IN_A_VPC,
 }
 """Actions that take an ARN and are granted on "*" all the same, with the reason."""
 

@@ -36,6 +36,8 @@ GLOBAL_KEYS = frozenset(
 """Keys that every action knows (AWS, "Global condition context keys"): those that make sense here.
 Add one when it is used; a misspelt one matches nothing and would be taken for no condition."""
 
+GLOBAL_PREFIXES = ("aws:principaltag/", "aws:requesttag/", "aws:resourcetag/")
+
 WITH_SLASHES = frozenset(
     {
         "LogGroupName",
@@ -76,6 +78,8 @@ def knows_key(actions: Iterable[Action], key: str) -> bool:
     """Whether any of these actions would ever see that condition key."""
     wanted = key.lower()
     if wanted in {found.lower() for found in GLOBAL_KEYS}:
+        return True
+    if wanted.startswith(GLOBAL_PREFIXES):
         return True
     return any(_is_key(known.lower(), wanted) for action in actions for known in action.keys)
 

@@ -68,18 +68,39 @@ class PolicyPack(AbstractContextManager["PolicyPack"]):
         info = self._analyzer.GetAnalyzerInfo(analyzer_pb2.AnalyzeRequest())
         return sorted(policy.name for policy in info.policies)
 
-    def judge(self, graph: Graph) -> list[Verdict]:
-        """Everything that the rules find in a graph."""
-        providers = {r.urn: r for r in graph.custom if r.type.startswith("pulumi:providers:")}
+    def judge(self, graph: Graph, *, since: Graph | None = None) -> list[Verdict]:
+        """Everything that the rules find in a graph.
+
+        `since`: a graph that was judged already; of single resources only those are asked about
+        that differ from it. The whole is always asked about.
+        """
+        asked = _Asked(graph, since)
         found: list[Verdict] = []
-        for resource in graph.custom:
-            if resource.urn not in providers:
-                answer = self._analyzer.Analyze(_request(resource, providers))
-                found += _verdicts(answer.diagnostics, resource.urn)
+        for resource in asked.resources:
+            answer = self._analyzer.Analyze(_request(resource, asked.providers))
+            found += _verdicts(answer.diagnostics, resource.urn)
         whole = analyzer_pb2.AnalyzeStackRequest(
             resources=[_resource(resource) for resource in graph.custom]
         )
         return sorted(found + _verdicts(self._analyzer.AnalyzeStack(whole).diagnostics, ""))
+
+
+class _Asked:
+    """Which resources to ask about: all, or what changed; a changed provider changes all below."""
+
+    def __init__(self, graph: Graph, since: Graph | None) -> None:
+        self.providers = {r.urn: r for r in graph.custom if _is_provider(r)}
+        known = {id(resource) for resource in (since.resources if since else ())}
+        is_fresh = any(id(provider) not in known for provider in self.providers.values())
+        self.resources = [
+            resource
+            for resource in graph.custom
+            if not _is_provider(resource) and (is_fresh or id(resource) not in known)
+        ]
+
+
+def _is_provider(resource: Resource) -> bool:
+    return resource.type.startswith("pulumi:providers:")
 
 
 def _verdicts(diagnostics: Sequence[analyzer_pb2.AnalyzeDiagnostic], urn: str) -> list[Verdict]:

@@ -42,8 +42,8 @@ def open_lake_settings() -> Settings:
     try:
         return open_settings(needs_platform=True)
     except ConfigError:
-        if settings.lake.startswith("file://") and settings.catalog == "sqlite":
-            return settings  # all of it lies in folders
+        if settings.is_in_folders:
+            return settings
         raise
 
 

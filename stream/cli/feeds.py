@@ -176,6 +176,15 @@ def check_services(settings: Settings) -> list[dict[str, Any]]:
         lake = connect_lake(settings)
         return f"{lake.store.root}; tables: {', '.join(lake.catalog.names()) or 'none yet'}"
 
+    def reach_zone(zone: str) -> str:
+        from stream.lake.connect import open_lake_store
+        from stream.lake.layout import ZONES
+
+        store = open_lake_store(settings)
+        for folder in (folder for folder, owner in ZONES.items() if owner == zone):
+            store.list_folders(f"{folder}/")
+        return settings.zones[zone]
+
     def reach_stream(feed: str) -> str:
         from stream.sources.choose import open_reader
 
@@ -185,6 +194,7 @@ def check_services(settings: Settings) -> list[dict[str, Any]]:
     found = [_try("aws", reach_aws)]
     if found[0]["is_reachable"]:
         found.append(_try("lake", reach_lake))
+        found.extend(_try(f"{zone} lake", lambda z=zone: reach_zone(z)) for zone in settings.zones)
         found.extend(
             _try(f"stream {feed}", lambda f=feed: reach_stream(f)) for feed in streamed_feeds()
         )

@@ -43,6 +43,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from stream.clock import to_utc
 from stream.errors import CommitConflictError, ConfigError, StoreUnavailableError
 from stream.lake.catalog_pins import AssertProperties
+from stream.lake.layout import derived_folder, silver_folder
+from stream.lake.places import Places
 
 PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
@@ -298,10 +300,10 @@ class LakeTable:
 class LakeCatalog:
     """The tables of one namespace."""
 
-    def __init__(self, catalog: Catalog, namespace: str, lake: str) -> None:
+    def __init__(self, catalog: Catalog, namespace: str, places: Places) -> None:
         self._catalog = catalog
         self._namespace = namespace
-        self._lake = lake
+        self._places = places
 
     def open(self, name: str) -> LakeTable:
         """An existing table. Raises: ConfigError if there is none."""
@@ -332,9 +334,14 @@ class LakeCatalog:
         with reachable(f"write table {self._namespace}.{name}"):
             with suppress(NamespaceAlreadyExistsError, IntegrityError):
                 self._catalog.create_namespace((self._namespace,))
-            table = self._catalog.create_table_if_not_exists(
-                identifier, iceberg, location=f"{self._lake}/gold/{self._namespace}/{name}"
-            )
+            location = self._places.uri(derived_folder(self._namespace, name))
+            table = self._catalog.create_table_if_not_exists(identifier, iceberg, location=location)
+            if table.location() != location:
+                raise ConfigError(
+                    f"table {self._namespace}.{name} lies at {table.location()}, the settings say "
+                    f"{location}. Its content is made anew each time: drop it, and start again "
+                    "(deploy/runbooks/move-a-zone.md)."
+                )
             if set(iceberg.column_names) - set(table.schema().column_names):
                 with table.update_schema() as update:
                     update.union_by_name(iceberg)
@@ -362,7 +369,7 @@ class LakeCatalog:
             return self._catalog.create_table(
                 identifier,
                 schema=schema,
-                location=f"{self._lake}/silver/entity={name}",
+                location=self._places.uri(silver_folder(name)),
                 partition_spec=_day_partition(schema),
                 sort_order=_sort_order(schema, order),
                 properties=dict(PROPERTIES),
@@ -372,13 +379,20 @@ class LakeCatalog:
 
 
 def open_catalog(
-    kind: str, *, lake: str, namespace: str, sqlite_path: str, region: str, endpoint: str | None
+    kind: str,
+    *,
+    places: Places,
+    namespace: str,
+    sqlite_path: str,
+    region: str,
+    endpoint: str | None,
 ) -> LakeCatalog:
     """The catalog: SQLite beside the local platform, or AWS Glue.
 
     Raises: ConfigError if its database cannot be opened.
     """
-    files = {"s3.region": region, "s3.endpoint": endpoint or ""} if lake.startswith("s3") else {}
+    lake, is_on_s3 = places.home.root, any(root.startswith("s3") for root in places.roots)
+    files = {"s3.region": region, "s3.endpoint": endpoint or ""} if is_on_s3 else {}
     if endpoint:
         files["s3.force-virtual-addressing"] = "false"
     files = {name: value for name, value in files.items() if value}
@@ -390,7 +404,7 @@ def open_catalog(
         uri = f"sqlite:///{sqlite_path}"
         with reachable(f"open {uri}"):
             catalog = _open_sqlite(uri, warehouse=lake, **files)
-    return LakeCatalog(catalog, namespace, lake)
+    return LakeCatalog(catalog, namespace, places)
 
 
 def _open_sqlite(uri: str, **properties: str) -> Catalog:

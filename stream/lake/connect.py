@@ -8,6 +8,7 @@ from stream.errors import ConfigError
 from stream.feeds.contract import Contract
 from stream.lake.catalog import LakeCatalog, LakeTable, open_catalog
 from stream.lake.ledger import Ledger, open_ledger
+from stream.lake.places import Places
 from stream.lake.store import Store, open_store
 from stream.settings import Settings, aws_endpoint
 
@@ -43,13 +44,35 @@ class Lake:
 
 
 def connect_lake(settings: Settings) -> Lake:
-    """Open store and catalog. Raises: ConfigError (folder, scheme), StoreUnavailableError."""
-    store = open_store(settings.lake, region=settings.region, endpoint=aws_endpoint("s3"))
-    return Lake(store, connect_catalog(settings, settings.namespace, store.root))
+    """Open store and catalog. Raises: ConfigError (folder, scheme, a zone that was left behind),
+    StoreUnavailableError.
+    """
+    store = open_lake_store(settings)
+    _check_strays(store)
+    return Lake(store, connect_catalog(settings, settings.namespace, store.places))
 
 
-def connect_catalog(settings: Settings, namespace: str, root: str) -> LakeCatalog:
-    """The tables of one namespace of the lake at `root`. Raises: as `connect_lake`."""
+def open_lake_store(settings: Settings) -> Store:
+    """The lake's objects. Raises: ConfigError (folder, scheme). Does not touch the network."""
+    endpoint = aws_endpoint("s3")
+    return open_store(
+        settings.lake, zones=settings.zones, region=settings.region, endpoint=endpoint
+    )
+
+
+def _check_strays(store: Store) -> None:
+    """Refuse a lake that has objects of a zone where nothing looks for them any more."""
+    for folder, found in store.find_strays().items():
+        place = store.places.folders[folder]
+        raise ConfigError(
+            f"{place.setting}={place.root}, but {found} lies in the lake itself, where it would no "
+            f"longer be found. Move {store.root}/{folder}/ to {place.root}/{folder}/ while nothing "
+            f"runs (deploy/runbooks/move-a-zone.md), or unset {place.setting}."
+        )
+
+
+def connect_catalog(settings: Settings, namespace: str, places: Places) -> LakeCatalog:
+    """The tables of one namespace of the lake. Raises: as `connect_lake`."""
     if settings.catalog == "sqlite":
         try:
             settings.home.mkdir(parents=True, exist_ok=True)
@@ -59,7 +82,7 @@ def connect_catalog(settings: Settings, namespace: str, root: str) -> LakeCatalo
             ) from error
     return open_catalog(
         settings.catalog,
-        lake=root,
+        places=places,
         namespace=namespace,
         sqlite_path=str((settings.home / "catalog.db").absolute()),
         region=settings.region,

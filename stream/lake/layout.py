@@ -7,6 +7,7 @@ and both directions are property-tested. Nothing else in the platform puts a key
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Self
@@ -23,6 +24,20 @@ _RUN = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,119}"
 
 BRONZE = "bronze/"
 """The folder with one `source=` folder per feed and per source of extracts."""
+GOLD = "gold/"
+"""The folder with the records of Gold's builds and, on Athena, its tables."""
+QUERY_RESULTS = "athena-results/"
+"""The folder with what Athena leaves of each statement."""
+ZONES: Mapping[str, str] = {
+    "bronze": "bronze",
+    "gold": "gold",
+    "dbt-artifacts": "artifacts",
+    "athena-results": "artifacts",
+}
+"""Top folder → zone, of what the setting `<zone>_lake` may put into a bucket of its own. All other
+folders lie in the lake itself: Silver, quarantine, ledgers and closed shards are one truth."""
+TRANSIENT = frozenset({"athena-results"})
+"""Top folders of which nothing is read again."""
 
 
 def day_path(day: date) -> str:
@@ -236,6 +251,24 @@ class LedgerKey:
             path,
         )
         return cls(found["feed"], int(found["number"]), found["digest"])
+
+
+def silver_folder(table: str) -> str:
+    """The folder of a table of Silver: its data and Iceberg's metadata.
+
+    >>> silver_folder("trades")
+    'silver/entity=trades'
+    """
+    return f"silver/entity={table}"
+
+
+def derived_folder(namespace: str, table: str) -> str:
+    """The folder of a table that a build of Gold writes for itself.
+
+    >>> derived_folder("ledger", "commits")
+    'gold/ledger/commits'
+    """
+    return f"{GOLD}{namespace}/{table}"
 
 
 def ledger_number(path: str) -> int | None:

@@ -41,23 +41,33 @@ _SIMPLE = {
 
 
 def connect_sql(
-    lake: str, region: str, *, threads: int | None = None, memory_limit: str | None = None
+    lake: str,
+    region: str,
+    *,
+    zones: Sequence[str] = (),
+    threads: int | None = None,
+    memory_limit: str | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that can read the objects of a lake (`s3://...` or `file:///...`).
 
-    Raises: ConfigError when the lake is on S3 and no credentials are in the environment.
+    Args: zones: roots beside the lake's own that a statement may read from, too.
+
+    Raises: ConfigError when one of them is on S3 and no credentials are in the environment.
     """
     limits = {"threads": threads, "memory_limit": memory_limit}
     config = {**_CONFIG, **{name: value for name, value in limits.items() if value is not None}}
     connection = duckdb.connect(":memory:", config=config)
-    reach_lake(connection, lake, region)
+    reach_lake(connection, lake, region, zones)
     return connection
 
 
-def reach_lake(connection: duckdb.DuckDBPyConnection, lake: str, region: str) -> None:
+def reach_lake(
+    connection: duckdb.DuckDBPyConnection, lake: str, region: str, zones: Sequence[str] = ()
+) -> None:
     """Let an existing connection read a lake's objects. Raises: ConfigError, see `connect_sql`."""
-    if lake.startswith("s3://"):
-        _reach_s3(connection, lake, region)
+    buckets = [f"s3://{urlsplit(r).netloc}" for r in (lake, *zones) if r.startswith("s3://")]
+    if buckets:
+        _reach_s3(connection, list(dict.fromkeys(buckets)), region)
 
 
 def parquet_source(
@@ -106,15 +116,16 @@ def file_path(address: str) -> str:
     return address.removeprefix("file://")
 
 
-def _reach_s3(connection: duckdb.DuckDBPyConnection, lake: str, region: str) -> None:
+def _reach_s3(connection: duckdb.DuckDBPyConnection, buckets: Sequence[str], region: str) -> None:
     connection.load_extension(str(_httpfs_path()))
     credentials = aws_credentials() or _role_credentials()
     if credentials is None:
         raise ConfigError(
-            f"no AWS credentials to read {lake}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "a profile or a role (`headrace up` does it for the local platform)."
+            f"no AWS credentials to read {buckets[0]}: set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY, a profile or a role (`headrace up` does it for the local "
+            "platform)."
         )
-    connection.execute(*_secret(credentials, region, aws_endpoint("s3"), lake))
+    connection.execute(*_secret(credentials, region, aws_endpoint("s3"), buckets))
 
 
 def _role_credentials() -> AwsCredentials | None:
@@ -133,14 +144,14 @@ def _role_credentials() -> AwsCredentials | None:
 
 
 def _secret(
-    credentials: AwsCredentials, region: str, endpoint: str | None, lake: str
+    credentials: AwsCredentials, region: str, endpoint: str | None, buckets: Sequence[str]
 ) -> tuple[str, dict[str, Any]]:
     """A CREATE SECRET statement and its parameters: secrets travel beside the text."""
     options: dict[str, Any] = {
         "key_id": credentials.access_key_id,
         "secret": credentials.secret_access_key.get_secret_value(),
         "region": region,
-        "scope": f"s3://{urlsplit(lake).netloc}",
+        "scope": list(buckets),
     }
     if credentials.session_token is not None:
         options["session_token"] = credentials.session_token.get_secret_value()

@@ -1,7 +1,8 @@
 """Objects: put once, put, get, list. The only use of an S3 client outside the emulator.
 
 Backed by obstore (S3, a local folder, memory). `put_once` is the platform's only way to create
-what must never change: exactly one of any number of writers creates the object.
+what must never change: exactly one of any number of writers creates the object. Zones may lie in
+buckets of their own; callers see one lake of paths (`places`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from obstore.exceptions import (
 from obstore.store import LocalStore, MemoryStore, S3Store
 
 from stream.errors import ConfigError, PipelineError, StoreUnavailableError
+from stream.lake.layout import TRANSIENT, ZONES
+from stream.lake.places import Backend, Place, Places
 
 REQUEST_SECONDS = 30
 """For a whole request with its body: the largest slice (8 MB) needs 2 Mbit/s."""
@@ -43,28 +46,32 @@ class ObjectInfo:
 
 
 class Store:
-    """A bucket (or folder) and a prefix in it; every path is relative to that root.
+    """The lake's objects; every path is relative to the lake, wherever its zone lies.
 
     Raises on every call: ConfigError (no bucket, no permission, read-only folder, full disk),
     StoreUnavailableError (no answer: retry).
     """
 
-    def __init__(self, backend: S3Store | LocalStore | MemoryStore, root: str) -> None:
-        self._backend = backend
-        self.root = root.rstrip("/")
+    def __init__(self, places: Places) -> None:
+        self.places = places
+
+    @property
+    def root(self) -> str:
+        """Where the lake itself lies: Silver, ledgers, and whatever has no place of its own."""
+        return self.places.home.root
 
     def uri(self, path: str) -> str:
         """The absolute address of an object, as Iceberg stores it."""
-        return f"{self.root}/{path}"
+        return self.places.uri(path)
 
     def relative(self, uri: str) -> str:
-        """The path inside this store of an absolute address."""
-        return uri.removeprefix(f"{self.root}/")
+        """The path in this lake of an absolute address; a foreign address stays as it is."""
+        return self.places.relative(uri)
 
     def put_once(self, path: str, data: bytes) -> bool:
         """Create an object; False if one exists already (whatever it holds)."""
         try:
-            obstore.put(self._backend, path, data, mode="create", use_multipart=False)
+            obstore.put(self._at(path), path, data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         except (BaseError, OSError) as error:
@@ -76,21 +83,21 @@ class Store:
         copies that whoever reads them may see old or new (dbt's artifacts).
         """
         try:
-            obstore.put(self._backend, path, data, use_multipart=False)
+            obstore.put(self._at(path), path, data, use_multipart=False)
         except (BaseError, OSError) as error:
             raise self._explain("write", path, error) from error
 
     def put_file(self, path: str, local: Path) -> None:
         """Create or replace an object from a file, in parts: for what need not be in memory."""
         try:
-            obstore.put(self._backend, path, local)
+            obstore.put(self._at(path), path, local)
         except (BaseError, OSError) as error:
             raise self._explain("write", path, error) from error
 
     def get(self, path: str) -> bytes | None:
         """An object's bytes; None if it does not exist."""
         try:
-            return bytes(obstore.get(self._backend, path).bytes())
+            return bytes(obstore.get(self._at(path), path).bytes())
         except (NotFoundError, FileNotFoundError) as error:
             if "NoSuchBucket" in str(error):  # S3 answers 404 for both
                 raise self._explain("read", path, error) from error
@@ -112,7 +119,7 @@ class Store:
     def find(self, path: str) -> ObjectInfo | None:
         """An object as it is now; None if it does not exist (see `exists`)."""
         try:
-            return _info(obstore.head(self._backend, path))
+            return _info(obstore.head(self._at(path), path))
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
@@ -120,63 +127,111 @@ class Store:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Objects whose path starts with the folder `prefix` (it ends with a slash)."""
-        try:
-            for page in obstore.list(self._backend, prefix.rstrip("/")):
-                for item in page:
-                    yield _info(item)
-        except (BaseError, OSError) as error:
-            raise self._explain("list", prefix, error) from error
+        for place, folder in self.places.below(prefix):
+            for info in self._list(place, folder):
+                if prefix or self.places.of(info.path) is place:
+                    yield info
 
     def list_folders(self, prefix: str) -> tuple[str, ...]:
         """Names of the folders directly under `prefix` (it ends with a slash)."""
-        try:
-            found = obstore.list_with_delimiter(self._backend, prefix.rstrip("/"))
-        except (BaseError, OSError) as error:
-            raise self._explain("list", prefix, error) from error
-        return tuple(sorted(p.rstrip("/").rpartition("/")[2] for p in found["common_prefixes"]))
+        if prefix:
+            return self._folders(self.places.of(prefix), prefix)
+        found = ((place, name) for place in self.places for name in self._folders(place, ""))
+        return tuple(sorted(name for place, name in found if self.places.of(name) is place))
+
+    def find_strays(self) -> dict[str, str]:
+        """Top folders that have a place of their own and still hold objects in the lake itself,
+        where nothing looks for them; one object of each. One request, none without zones.
+        """
+        home, moved = self.places.home, self.places.folders
+        if not moved:
+            return {}
+        found = [n for n in self._folders(home, "") if n in moved and n not in TRANSIENT]
+        objects = ((name, next(self._list(home, f"{name}/"), None)) for name in found)
+        return {name: f"{home.root}/{info.path}" for name, info in objects if info is not None}
 
     def delete(self, path: str) -> None:
         """Remove an object, if it is there. Bronze, Silver and ledger code never calls this."""
         try:
-            obstore.delete(self._backend, path)
+            obstore.delete(self._at(path), path)
         except (NotFoundError, FileNotFoundError):
             return  # S3 does not tell either
         except (BaseError, OSError) as error:
             raise self._explain("delete", path, error) from error
 
+    def _at(self, path: str) -> Backend:
+        return self.places.of(path).backend
+
+    def _list(self, place: Place, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            for page in obstore.list(place.backend, prefix.rstrip("/")):
+                for item in page:
+                    yield _info(item)
+        except (BaseError, OSError) as error:
+            raise _explain("list", place, prefix, error) from error
+
+    def _folders(self, place: Place, prefix: str) -> tuple[str, ...]:
+        try:
+            found = obstore.list_with_delimiter(place.backend, prefix.rstrip("/"))
+        except (BaseError, OSError) as error:
+            raise _explain("list", place, prefix, error) from error
+        return tuple(sorted(p.rstrip("/").rpartition("/")[2] for p in found["common_prefixes"]))
+
     def _explain(self, verb: str, path: str, error: Exception) -> PipelineError:
-        where = f"cannot {verb} {self.uri(path)}"
-        text = str(error)
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError) or (
-            "status code: 403" in text or "status code: 401" in text  # how listing says it
-        ):
-            return ConfigError(f"{where}: permission denied. Allow this role (or user) to {verb}.")
-        if "NoSuchBucket" in text:
-            return ConfigError(f"{where}: the bucket does not exist. `headrace up` creates it.")
-        if "os error 28" in text:  # no mistake of the user: a restart goes on once there is room
-            return StoreUnavailableError(
-                f"{where}: the disk is full. Free space; nothing written so far is lost."
-            )
-        for sign, advice in _DISK_SIGNS.items():
-            if sign in text:
-                return ConfigError(f"{where}: {advice}")
-        return StoreUnavailableError(f"{where}: {text.splitlines()[0] if text else error!r}")
+        return _explain(verb, self.places.of(path), path, error)
+
+
+def _explain(verb: str, place: Place, path: str, error: Exception) -> PipelineError:
+    where = f"cannot {verb} {place.root}/{path}"
+    text = str(error)
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError) or (
+        "status code: 403" in text or "status code: 401" in text  # how listing says it
+    ):
+        return ConfigError(f"{where}: permission denied. Allow this role (or user) to {verb}.")
+    if "NoSuchBucket" in text:
+        return ConfigError(f"{where}: the bucket does not exist. `headrace up` creates it.")
+    if "os error 28" in text:  # no mistake of the user: a restart goes on once there is room
+        return StoreUnavailableError(
+            f"{where}: the disk is full. Free space; nothing written so far is lost."
+        )
+    for sign, advice in _DISK_SIGNS.items():
+        if sign in text:
+            return ConfigError(f"{where}: {advice.format(setting=place.setting)}")
+    return StoreUnavailableError(f"{where}: {text.splitlines()[0] if text else error!r}")
 
 
 _DISK_SIGNS = {
-    "os error 30": "the file system is read-only. Choose another HEADRACE_LAKE or remount it.",
+    "os error 30": "the file system is read-only. Choose another {setting} or remount it.",
     "os error 13": "permission denied. Allow this user to write there.",
 }
 
 
-def open_store(uri: str, *, region: str = "us-east-1", endpoint: str | None = None) -> Store:
-    """Open the lake's root: `s3://bucket[/prefix]`, `file:///folder` or `memory://`.
+def open_store(
+    uri: str,
+    *,
+    zones: Mapping[str, str] | None = None,
+    region: str = "us-east-1",
+    endpoint: str | None = None,
+) -> Store:
+    """Open a lake's root: `s3://bucket[/prefix]`, `file:///folder` or `memory://`.
+
+    Args: zones: the roots of zones (`layout.ZONES`) that lie elsewhere, in the same forms.
 
     Raises: ConfigError for another scheme. Does not touch the network.
     """
+    home = _open_place(uri, "HEADRACE_LAKE", region, endpoint)
+    by_root, by_zone = {home.root: home}, {}
+    for zone, root in (zones or {}).items():
+        place = _open_place(root, f"HEADRACE_{zone.upper()}_LAKE", region, endpoint)
+        by_zone[zone] = by_root.setdefault(place.root, place)
+    folders = {folder: by_zone[zone] for folder, zone in ZONES.items() if zone in by_zone}
+    return Store(Places(home, folders))
+
+
+def _open_place(uri: str, setting: str, region: str, endpoint: str | None) -> Place:
     parts = urlsplit(uri)
     if parts.scheme == "memory":
-        return Store(MemoryStore(), "memory://lake")
+        return Place(MemoryStore(), f"memory://{parts.netloc or 'lake'}", setting)
     if parts.scheme == "file":
         folder = Path(parts.path)
         try:
@@ -184,11 +239,12 @@ def open_store(uri: str, *, region: str = "us-east-1", endpoint: str | None = No
         except OSError as error:
             raise ConfigError(
                 f"cannot create the lake's folder {folder}: {error.strerror}. Choose another "
-                "HEADRACE_LAKE, or make room or permissions there."
+                f"{setting}, or make room or permissions there."
             ) from error
-        return Store(LocalStore(folder), f"file://{folder}")
+        return Place(LocalStore(folder), f"file://{folder}", setting)
     if parts.scheme == "s3" and parts.netloc:
-        return Store(_s3(parts.netloc, parts.path.strip("/"), region, endpoint), uri)
+        backend = _s3(parts.netloc, parts.path.strip("/"), region, endpoint)
+        return Place(backend, uri.rstrip("/"), setting)
     raise ConfigError(f"lake {uri!r}: expected s3://bucket[/prefix] or file:///folder")
 
 

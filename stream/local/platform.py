@@ -223,12 +223,13 @@ def embedded(settings: Settings) -> Iterator[str]:
 
 
 def create_lake_and_streams(settings: Settings, feeds: Sequence[str]) -> None:
-    """The bucket and one stream per feed, unless they exist. Call after `connect`."""
+    """The lake's buckets and one stream per feed, unless they exist. Call after `connect`."""
     # Here and not above: the SDK costs 0.3 s that `status` and `down` need not pay.
     from stream.lake.store import create_bucket  # noqa: PLC0415
     from stream.sources.kinesis_streams import create_stream  # noqa: PLC0415
 
-    create_bucket(settings.lake, region=settings.region, endpoint=aws_endpoint("s3"))
+    for root in (settings.lake, *settings.zones.values()):
+        create_bucket(root, region=settings.region, endpoint=aws_endpoint("s3"))
     for feed in feeds:
         create_stream(settings.stream_name(feed), settings.shards, region=settings.region)
 

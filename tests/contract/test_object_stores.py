@@ -1,4 +1,5 @@
-"""What every object store must do, run over memory, a folder and S3 (emulated).
+"""What every object store must do, run over memory, a folder and S3 (emulated), in one place and
+with folders that lie elsewhere.
 
 Then what a call says when the store is not there: each in one line, in bounded time.
 """
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +24,8 @@ import pytest
 
 from stream.errors import ConfigError, StoreUnavailableError
 from stream.lake import store as store_module
+from stream.lake.layout import ZONES
+from stream.lake.places import Places
 from stream.lake.store import Store, create_bucket, open_store
 
 _spec = importlib.util.spec_from_file_location(
@@ -36,16 +40,55 @@ _NAMES = itertools.count()
 NOBODY = 65534
 
 
-@pytest.fixture(params=["memory", "file", "s3", "s3-with-prefix"])
+KINDS = ("memory", "file", "s3", "s3-with-prefix")
+ELSEWHERE = ("race", "many", "page", "x", "nothing", "hour=2026-11-23T14")
+"""Folders of the tests below that a zoned store keeps in a second place."""
+
+
+def new_root(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty bucket or folder."""
+    name = f"stores-{os.getpid()}-{next(_NAMES)}"
+    if not kind.startswith("s3"):
+        return f"memory://{name}" if kind == "memory" else f"file://{tmp_path}/{name}"
+    endpoint = request.getfixturevalue("roto")
+    create_bucket(f"s3://{name}", region="us-east-1", endpoint=endpoint)
+    return f"s3://{name}" + ("/a/b" if "prefix" in kind else "")
+
+
+def open_at(root: str, **zones: str) -> Store:
+    return open_store(root, zones=zones, endpoint=os.environ.get("AWS_ENDPOINT_URL"))
+
+
+@pytest.fixture(params=[*KINDS, *(f"{kind}-zoned" for kind in KINDS)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "memory":
-        return open_store("memory://")
-    if request.param == "file":
-        return open_store(f"file://{tmp_path}/lake")
-    url = request.getfixturevalue("roto")
-    uri = f"s3://stores-{os.getpid()}-{next(_NAMES)}"
-    create_bucket(uri, region="us-east-1", endpoint=url)
-    return open_store(uri + ("/a/b" if "prefix" in request.param else ""), endpoint=url)
+    kind = request.param.removesuffix("-zoned")
+    home = open_at(new_root(kind, request, tmp_path))
+    if kind == request.param:
+        return home
+    other = open_at(new_root(kind, request, tmp_path)).places.home
+    return Store(Places(home.places.home, dict.fromkeys(ELSEWHERE, other)))
+
+
+@dataclass
+class Zoned:
+    """A lake whose zones lie elsewhere, and each place as a store of its own."""
+
+    store: Store
+    at: dict[str, Store]
+
+    def keys(self) -> dict[str, list[str]]:
+        """What each place holds."""
+        return {zone: sorted(i.path for i in own.list("")) for zone, own in self.at.items()}
+
+
+@pytest.fixture(params=KINDS)
+def zoned(request: pytest.FixtureRequest, tmp_path: Path) -> Zoned:
+    names = ("lake", "bronze", "gold", "artifacts")
+    lake, *zones = (new_root(request.param, request, tmp_path) for _ in names)
+    store = open_at(lake, **dict(zip(names[1:], zones, strict=True)))
+    places = {ZONES[folder]: place for folder, place in store.places.folders.items()}
+    own = {zone: Store(Places(place)) for zone, place in places.items()}
+    return Zoned(store, {"lake": Store(Places(store.places.home)), **own})
 
 
 def test_store_put_once_by_sixteen_at_once_has_exactly_one_winner(store: Store) -> None:
@@ -141,6 +184,96 @@ def test_store_tells_when_an_object_was_written_last(store: Store) -> None:
 
     assert store.find("aged").last_modified_ms > listed.last_modified_ms
     assert store.find("nothing") is None
+
+
+EVERYWHERE = {
+    "lake": ["bronzed/a", "ledger/feed=a/1.json", "silver/entity=a/x.parquet"],
+    "bronze": ["bronze/source=a/x.parquet"],
+    "gold": ["gold/ledger/commits/x.parquet", "gold/target=local/builds/1.json"],
+    "artifacts": ["athena-results/x.csv", "dbt-artifacts/local/manifest.json"],
+}
+PATHS = sorted(path for paths in EVERYWHERE.values() for path in paths)
+
+
+def test_zoned_store_keeps_each_key_in_its_zone_alone(zoned: Zoned, tmp_path: Path) -> None:
+    (tmp_path / "object").write_bytes(b"file")
+    for path in PATHS[::2]:
+        assert zoned.store.put_once(path, path.encode())
+        assert not zoned.store.put_once(path, b"again")
+    for path in PATHS[1::2]:
+        zoned.store.put_file(path, tmp_path / "object")
+
+    assert zoned.keys() == EVERYWHERE
+    assert sorted(info.path for info in zoned.store.list("")) == PATHS
+    for zone, paths in EVERYWHERE.items():
+        for path in paths:
+            assert zoned.store.uri(path) == zoned.at[zone].uri(path)
+            assert zoned.store.get(path) == zoned.at[zone].get(path) is not None
+            assert zoned.store.find(path) == zoned.at[zone].find(path) is not None
+            zoned.store.delete(path)
+    assert not any(zoned.keys().values())
+
+
+def test_zoned_store_lists_every_folder_once_and_only_where_it_belongs(zoned: Zoned) -> None:
+    for path in PATHS:
+        zoned.store.put(path, b"")
+    for own in zoned.at.values():  # what lies beside its zone is nobody's
+        for folder in ("bronze", "gold", "silver", "dbt-artifacts"):
+            if own.root != zoned.store.places.of(folder).root:
+                own.put(f"{folder}/beside", b"")
+
+    assert zoned.store.list_folders("") == tuple(sorted({p.split("/")[0] for p in PATHS}))
+    assert zoned.store.list_folders("gold/") == ("ledger", "target=local")
+    assert zoned.store.list_folders("bronze/") == ("source=a",)
+    assert [info.path for info in zoned.store.list("bronze/")] == EVERYWHERE["bronze"]
+    assert sorted(info.path for info in zoned.store.list("")) == PATHS
+    assert zoned.store.get("bronze/beside") is None
+
+
+def test_zoned_store_says_what_was_left_behind_in_the_lake(zoned: Zoned) -> None:
+    for path in PATHS:
+        zoned.store.put(path, b"")
+    assert zoned.store.find_strays() == {}
+    for path in ("bronze/source=a/old", "dbt-artifacts/old", "athena-results/old"):
+        zoned.at["lake"].put(path, b"")
+
+    root = zoned.store.root
+    assert zoned.store.find_strays() == {
+        "bronze": f"{root}/bronze/source=a/old",
+        "dbt-artifacts": f"{root}/dbt-artifacts/old",
+    }, "results of statements are nothing that could be missed"
+    assert zoned.at["lake"].find_strays() == {}, "a lake without zones looks for everything there"
+
+
+def test_zones_at_the_root_of_the_lake_are_one_store(tmp_path: Path) -> None:
+    root = f"file://{tmp_path}/lake"
+    store = open_at(root, bronze=root, gold=f"{root}/", artifacts=f"file://{tmp_path}/other")
+    for path in PATHS:
+        store.put(path, b"")
+    found = {path: (tmp_path / "lake" / path).is_file() for path in PATHS}
+    assert found == {path: path not in EVERYWHERE["artifacts"] for path in PATHS}
+    assert sorted(info.path for info in store.list("")) == PATHS
+    assert store.places.roots == (root, f"file://{tmp_path}/other")
+
+
+def test_zone_whose_bucket_is_missing_is_named_by_its_own_address(roto: str) -> None:
+    create_bucket("s3://zones-lake", region="us-east-1", endpoint=roto)
+    store = open_at("s3://zones-lake", bronze="s3://nobody-made-bronze")
+    assert store.put_once("silver/a", b"x")
+    for call in (lambda: store.put_once("bronze/a", b"x"), lambda: list(store.list("bronze/"))):
+        with pytest.raises(ConfigError, match=r"s3://nobody-made-bronze/bronze/.*does not exist"):
+            call()
+
+
+def test_zone_in_a_read_only_folder_is_named_by_its_own_setting(bound_folder: Path) -> None:
+    store = open_at(f"file://{bound_folder}/lake", gold=f"file://{bound_folder}/gold")
+    (bound_folder / "gold").chmod(0o555)
+    assert store.put_once("silver/a", b"x")
+    with pytest.raises(ConfigError, match=rf"{bound_folder}/gold/gold/a: permission denied"):
+        store.put_once("gold/a", b"x")
+    bound_folder.chmod(0o555)
+    with pytest.raises(ConfigError, match=r"cannot create .* another HEADRACE_BRONZE_LAKE"):
+        open_at(f"file://{bound_folder}/lake", bronze=f"file://{bound_folder}/bronze")
 
 
 CALLS: dict[str, Callable[[Store], object]] = {

@@ -70,11 +70,11 @@ class Bed:
 
     home: Path
     runs: list[Running] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
 
     def settings(self, **options: Any) -> Settings:
-        return load_settings(
-            **{"home": self.home, "lake": f"file://{self.home}/lake", **QUICK, **options}
-        )
+        lake = {"home": self.home, "lake": f"file://{self.home}/lake", **self.places}
+        return load_settings(**{**lake, **QUICK, **options})
 
     def run(self, stream: MemoryStream, feed: str = "trades", **options: Any) -> Running:
         """Start a dataflow; returns when it runs."""
@@ -124,14 +124,26 @@ class Bed:
 
 
 @pytest.fixture
-def bed(tmp_path: Path) -> Iterator[Bed]:
-    """A lake in a folder; every dataflow on it is ended."""
-    made = Bed(tmp_path)
-    yield made
-    for running in made.runs:
+def make_bed() -> Iterator[Callable[..., Bed]]:
+    """Make lakes; every dataflow on one is ended. Arguments: its home, and where zones lie."""
+    made: list[Bed] = []
+
+    def make(home: Path, **places: str) -> Bed:
+        made.append(Bed(home, places=places))
+        return made[-1]
+
+    yield make
+    runs = [running for bed in made for running in bed.runs]
+    for running in runs:
         running.stop.request()
-    for running in made.runs:
+    for running in runs:
         running.thread.join(PATIENCE_SECONDS)
+
+
+@pytest.fixture
+def bed(tmp_path: Path, make_bed: Callable[..., Bed]) -> Bed:
+    """A lake in a folder."""
+    return make_bed(tmp_path)
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_column_without_an_avro_form_is_refused(monkeypatch):
 
 
 def test_analysts_do_not_see_personal_data(graphs):
-    graph = graphs.with_every_option()
+    graph = graphs.everything()
     hidden = {
         f.inputs["tableData"]["tableName"]: f.inputs["tableData"]["columnWildcard"]
         for f in graph.of(FILTER)

@@ -165,7 +165,7 @@ def test_a_stack_keeps_its_invariants(graph, check):
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_a_stack_with_every_option_keeps_its_invariants(graphs, check):
-    assert check(graphs.with_every_option()) == []
+    assert check(graphs.everything()) == []
 
 
 def planted(action, resource="*", **more):

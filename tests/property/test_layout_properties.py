@@ -1,13 +1,29 @@
-"""Every object key reads back as what it was built from."""
+"""Every object key reads back as what it was built from, and lies in one zone."""
 
 from __future__ import annotations
 
 from datetime import date
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.lake.layout import BronzeKey, LedgerKey, QuarantineKey, SilverKey
+from stream.lake.layout import (
+    QUERY_RESULTS,
+    ZONES,
+    BronzeKey,
+    ClosedShardKey,
+    DbtArtifactKey,
+    ExtractManifestKey,
+    ExtractPartKey,
+    GoldBuildKey,
+    LedgerKey,
+    QuarantineKey,
+    SilverKey,
+    derived_folder,
+    silver_folder,
+)
+from stream.lake.places import Place, Places
 from stream.slices import ShardRef
 
 FEEDS = st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True)
@@ -18,6 +34,39 @@ NUMBERS = st.integers(0, 10**56 - 1).map(str)
 ARRIVALS = st.integers(0, 4_102_444_800_000_000_000)
 DAYS = st.dates(date(1970, 1, 1), date(2099, 12, 31))
 DIGESTS = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+RUNS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,40}", fullmatch=True)
+COUNTS = st.integers(0, 10**6 - 1)
+MS = ARRIVALS.map(lambda ns: ns // 10**6)
+TARGETS = st.sampled_from(["local", "athena"])
+NAMES = st.sampled_from(["manifest.json", "static_index.html"])
+SUFFIXES = st.sampled_from(["json", "jsonl.gz", "parquet"])
+
+PATHS = {
+    "bronze": st.one_of(
+        st.builds(lambda *a: BronzeKey.of(*a).path, REFERENCES, NUMBERS, ARRIVALS),
+        st.builds(lambda *a: ExtractPartKey(*a).path, FEEDS, RUNS, MS, COUNTS, SUFFIXES),
+        st.builds(lambda *a: ExtractManifestKey(*a).path, FEEDS, RUNS),
+    ),
+    "gold": st.one_of(
+        st.builds(lambda *a: GoldBuildKey(*a).path, TARGETS, COUNTS),
+        st.builds(derived_folder, st.sampled_from(["ledger", "absent"]), FEEDS),
+    ),
+    "artifacts": st.one_of(
+        st.builds(lambda *a: DbtArtifactKey(*a).path, TARGETS, NAMES, st.none() | COUNTS),
+        RUNS.map(lambda name: f"{QUERY_RESULTS}{name}.csv"),
+    ),
+    "lake": st.one_of(
+        st.builds(lambda *a: SilverKey.of_slice(*a).path, REFERENCES, NUMBERS, DAYS, DIGESTS),
+        st.builds(lambda *a: QuarantineKey.of(*a).path, REFERENCES, NUMBERS, ARRIVALS, DIGESTS),
+        st.builds(lambda *a: LedgerKey(*a).path, FEEDS, COUNTS, DIGESTS),
+        st.builds(lambda *a: ClosedShardKey(*a).path, FEEDS, STREAMS, SHARDS),
+        st.builds(silver_folder, FEEDS),
+    ),
+}
+"""Zone → every kind of path that lies in it; "lake": in the lake itself."""
+ADDRESSES = st.from_regex(
+    r"(s3://[a-z0-9-]{3,9}|file:///[a-z]{1,9})(/[a-z0-9.]{1,9}){0,3}", fullmatch=True
+)
 
 
 @given(REFERENCES, NUMBERS, ARRIVALS)
@@ -57,3 +106,46 @@ def test_bronze_keys_of_an_hour_sort_by_sequence_number(
 ) -> None:
     first, second = (BronzeKey.of(shard, number, arrival_ns).path for number in (one, two))
     assert (first < second) == (int(one) < int(two))
+
+
+def is_beside(roots: list[str]) -> bool:
+    """Whether no root lies inside another."""
+    pairs = [(a, b) for a in roots for b in roots if a != b]
+    return not any(f"{b}/".startswith(f"{a}/") for a, b in pairs)
+
+
+def open_places(roots: list[str]) -> Places:
+    """Places at the roots of the lake, Bronze, Gold and artifacts; of none but their addresses."""
+    found = {root: Place(None, root) for root in roots}
+    zones = dict(zip(("bronze", "gold", "artifacts"), roots[1:], strict=True))
+    return Places(found[roots[0]], {folder: found[zones[zone]] for folder, zone in ZONES.items()})
+
+
+@pytest.mark.parametrize("zone", PATHS)
+@given(st.data(), st.lists(ADDRESSES, min_size=4, max_size=4).filter(is_beside))
+def test_key_lies_in_the_bucket_of_its_zone_and_its_address_leads_back(
+    zone: str, data: st.DataObject, roots: list[str]
+) -> None:
+    path, places = data.draw(PATHS[zone]), open_places(roots)
+    root = roots[("lake", "bronze", "gold", "artifacts").index(zone)]
+    assert places.uri(path) == f"{root}/{path}"
+    assert places.relative(places.uri(path)) == path
+    listed = [(place.root, prefix) for place, prefix in places.below("")]
+    holding = {r for r, prefix in listed if path.startswith(prefix) and places.of(path).root == r}
+    assert holding == {root}, "a listing of the whole lake finds it, in one bucket"
+
+
+@given(PATHS["bronze"], st.lists(ADDRESSES, min_size=4, max_size=4, unique=True).filter(is_beside))
+def test_address_that_no_key_has_stays_as_it_is(path: str, roots: list[str]) -> None:
+    places = open_places(roots)
+    for root in roots[:1] + roots[2:]:  # Bronze in a bucket that is not Bronze's
+        assert places.relative(f"{root}/{path}") == f"{root}/{path}"
+    assert places.relative(f"{roots[1]}x/{path}") == f"{roots[1]}x/{path}"
+
+
+@given(st.sampled_from(sorted(PATHS)).flatmap(PATHS.__getitem__), ADDRESSES)
+def test_lake_without_zones_keeps_every_address(path: str, root: str) -> None:
+    for places in (Places(Place(None, root)), open_places([root] * 4)):
+        assert (places.uri(path), places.roots) == (f"{root}/{path}", (root,))
+        assert places.relative(f"{root}/{path}") == path
+        assert [prefix for _, prefix in places.below("")] == [""]

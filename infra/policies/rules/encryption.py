@@ -31,6 +31,13 @@ def _stream(properties: Properties) -> str | None:
     return f"encryptionType {kind!r}; expected 'KMS' and a kmsKeyId"
 
 
+def _queue(properties: Properties) -> str | None:
+    """By a key of ours, or by SQS's own where another service of AWS is what sends."""
+    if has(properties, "kmsMasterKeyId") or properties.get("sqsManagedSseEnabled"):
+        return None
+    return "neither kmsMasterKeyId nor sqsManagedSseEnabled"
+
+
 def _table(properties: Properties) -> str | None:
     given = properties.get("serverSideEncryption") or {}
     return None if given.get("enabled") else "serverSideEncryption is not enabled"
@@ -97,7 +104,7 @@ def _buckets(resources: Sequence[PolicyResource]) -> Iterator[tuple[PolicyResour
 RULES = [
     rule(
         "encrypted-at-rest",
-        "What holds data is encrypted with a key of the stack.",
+        "What holds data is encrypted.",
         {
             "aws:athena/workgroup:Workgroup": _workgroup,
             "aws:cloudtrail/trail:Trail": _needs("kmsKeyId"),
@@ -111,7 +118,7 @@ RULES = [
             "aws:redshiftserverless/namespace:Namespace": _needs("kmsKeyId"),
             "aws:secretsmanager/secret:Secret": _needs("kmsKeyId"),
             "aws:sns/topic:Topic": _needs("kmsMasterKeyId"),
-            "aws:sqs/queue:Queue": _needs("kmsMasterKeyId"),
+            "aws:sqs/queue:Queue": _queue,
             BUCKET_ENCRYPTION: _bucket,
         },
     ),

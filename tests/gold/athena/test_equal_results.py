@@ -21,7 +21,7 @@ import stand_in
 from batch import actions
 from batch.extracts import ExtractRequest
 from batch.gold.report import GoldReport
-from stream.lake.connect import connect_catalog, connect_lake
+from stream.lake.connect import connect_catalog, connect_lake, open_lake_store
 from stream.lake.gold import publish, read_published, slot_file
 from stream.producers.simulate_books import BOOKS
 from stream.settings import Settings, load_settings
@@ -55,7 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     read: dict[str, pa.Table] = {}
 
     def sources(schema: str, name: str) -> pa.Table | None:
-        catalog = connect_catalog(settings, schema, LAKE)
+        catalog = connect_catalog(settings, schema, open_lake_store(settings).places)
         if name not in catalog.names():
             return None
         table = catalog.open(name).iceberg

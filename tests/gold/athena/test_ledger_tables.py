@@ -9,7 +9,7 @@ import pytest
 
 from batch.gold.athena import write_absent, write_ledger
 from batch.gold.pins import Pin, Pins, silver_schemas, take_pins
-from stream.lake.connect import connect_catalog, connect_lake
+from stream.lake.connect import connect_catalog, connect_lake, open_lake_store
 from stream.ledger_tables import LEDGER_TABLES
 from stream.settings import Settings
 
@@ -26,7 +26,7 @@ def rows(*commits: int) -> pa.Table:
 
 
 def read(settings: Settings, namespace: str, name: str) -> pa.Table:
-    catalog = connect_catalog(settings, namespace, settings.lake)
+    catalog = connect_catalog(settings, namespace, open_lake_store(settings).places)
     return catalog.open(name).iceberg.scan().to_arrow()
 
 
@@ -36,14 +36,14 @@ def read(settings: Settings, namespace: str, name: str) -> pa.Table:
 def test_overwritten_table_holds_the_new_rows_alone(
     settings: Settings, first: tuple[int, ...], second: tuple[int, ...]
 ) -> None:
-    catalog = connect_catalog(settings, "ledger", settings.lake)
+    catalog = connect_catalog(settings, "ledger", open_lake_store(settings).places)
     catalog.overwrite("commits", rows(*first))
     catalog.overwrite("commits", rows(*second))
     assert sorted(read(settings, "ledger", "commits")["commit"].to_pylist()) == list(second)
 
 
 def test_overwritten_table_gains_the_columns_that_it_lacks(settings: Settings) -> None:
-    catalog = connect_catalog(settings, "ledger", settings.lake)
+    catalog = connect_catalog(settings, "ledger", open_lake_store(settings).places)
     catalog.overwrite("commits", rows(1).drop_columns(["at"]))
     catalog.overwrite("commits", rows(2))
     assert read(settings, "ledger", "commits").column_names == ROWS.names
@@ -61,7 +61,9 @@ def test_ledger_of_an_empty_lake_is_tables_without_rows(settings: Settings) -> N
 def test_ledgers_types_are_those_that_athena_stores(settings: Settings) -> None:
     write_ledger(settings, connect_lake(settings), Pins({}))
     for name in LEDGER_TABLES:
-        table = connect_catalog(settings, "ledger", settings.lake).open(name).iceberg
+        table = (
+            connect_catalog(settings, "ledger", open_lake_store(settings).places).open(name).iceberg
+        )
         kinds = {str(field.field_type) for field in table.schema().fields}
         assert kinds <= {"string", "long", "timestamp", "boolean", "date", "double"}
 

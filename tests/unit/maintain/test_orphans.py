@@ -211,7 +211,7 @@ class Interrupted(Store):
     """A store that stops answering after some deletions."""
 
     def __init__(self, store: Store, deletions: int) -> None:
-        super().__init__(store._backend, store.root)
+        super().__init__(store.places)
         self.left = deletions
 
     def delete(self, path: str) -> None:
@@ -252,7 +252,7 @@ class Rewriting(Store):
     rewritten: str = ""
 
     def __init__(self, store: Store, worn: Any) -> None:
-        super().__init__(store._backend, store.root)
+        super().__init__(store.places)
         self.worn = worn
 
     def find(self, path: str) -> Any:
@@ -280,7 +280,7 @@ class Committing(Store):
     """A store in which a replay commits an orphan again between plan and deletion."""
 
     def __init__(self, store: Store, commit: Any, moment: str) -> None:
-        super().__init__(store._backend, store.root)
+        super().__init__(store.places)
         self.commit, self.moment = commit, moment
 
     def list(self, prefix: str) -> Any:

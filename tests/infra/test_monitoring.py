@@ -1,0 +1,370 @@
+"""Alarms: none is dead, nothing is unwatched, each reaches somebody, thresholds are contracts'."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from cfnlint.api import lint_all
+from components.alarms import LOG_ERRORS, PRIORITIES
+from components.catalogue import EXPORTED, RULES, catalogue_alarms
+from synth import Graph, Resource
+
+from batch.flows.logs import RunFormatter
+from stream.feeds import load_feed, streamed_feeds
+from stream.telemetry import METRICS, JsonFormatter
+
+ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
+FILTER = "aws:cloudwatch/logMetricFilter:LogMetricFilter"
+STREAM = "aws:kinesis/stream:Stream"
+SERVICE = "aws:ecs/service:Service"
+CLUSTER = "aws:ecs/cluster:Cluster"
+QUEUE = "aws:sqs/queue:Queue"
+TOPIC = "aws:sns/topic:Topic"
+SUBSCRIPTION = "aws:sns/topicSubscription:TopicSubscription"
+SLACK = "aws:chatbot/slackChannelConfiguration:SlackChannelConfiguration"
+
+DIMENSIONS: Mapping[str, tuple[str, str]] = {
+    "ApiId": ("aws:apigatewayv2/api:Api", "id"),
+    "ClusterName": (CLUSTER, "name"),
+    "DBInstanceIdentifier": ("aws:rds/instance:Instance", "identifier"),
+    "FunctionName": ("aws:lambda/function:Function", "name"),
+    "LoadBalancer": ("aws:lb/loadBalancer:LoadBalancer", "arnSuffix"),
+    "QueueName": (QUEUE, "name"),
+    "ServiceName": (SERVICE, "name"),
+    "StreamName": (STREAM, "name"),
+    "TargetGroup": ("aws:lb/targetGroup:TargetGroup", "arnSuffix"),
+}
+"""Dimension -> the type of resource that it names, and the property that holds the name."""
+
+
+def metrics_of(alarm: Resource) -> Iterator[Mapping[str, Any]]:
+    queries = alarm.inputs.get("metricQueries")
+    yield from (
+        (query["metric"] for query in queries if "metric" in query) if queries else [alarm.inputs]
+    )
+
+
+def dead_alarms(graph: Graph) -> list[str]:
+    """Alarms on a series that nothing in the graph will ever write."""
+    insights = {
+        cluster.inputs["name"]
+        for cluster in graph.of(CLUSTER)
+        if {"name": "containerInsights", "value": "enabled"} in cluster.inputs["settings"]
+    }
+    counted = {
+        (made["namespace"], made["name"])
+        for made in (found.inputs["metricTransformation"] for found in graph.of(FILTER))
+    }
+    faults = []
+    for alarm in graph.of(ALARM):
+        for metric in metrics_of(alarm):
+            where = metric.get("dimensions") or {}
+            for dimension, value in where.items():
+                type_, key = DIMENSIONS[dimension]
+                if value not in {r.inputs.get(key, r.outputs.get(key)) for r in graph.of(type_)}:
+                    faults.append(f"{alarm.name}: no {type_} whose {key} is {value}")
+            namespace = metric["namespace"]
+            if namespace == "ECS/ContainerInsights" and where["ClusterName"] not in insights:
+                faults.append(f"{alarm.name}: {where['ClusterName']} has no Container Insights")
+            if (
+                not namespace.startswith(("AWS/", "ECS/"))
+                and (namespace, metric["metricName"]) not in counted
+            ):
+                faults.append(f"{alarm.name}: nobody publishes {metric['metricName']}")
+    return faults
+
+
+def unwatched(graph: Graph) -> list[str]:
+    """Streams, services, dead-letter queues, functions and databases without an alarm."""
+    watched = {
+        (dimension, value)
+        for alarm in graph.of(ALARM)
+        for metric in metrics_of(alarm)
+        for dimension, value in (metric.get("dimensions") or {}).items()
+    }
+    wanted = {
+        (dimension, resource.inputs.get(key, resource.outputs.get(key)))
+        for dimension, (type_, key) in DIMENSIONS.items()
+        for resource in graph.of(type_)
+        if dimension not in {"ClusterName", "QueueName"}
+    }
+    dead_letters = {
+        json.loads(queue.inputs["redrivePolicy"])["deadLetterTargetArn"].rpartition(":")[2]
+        for queue in graph.of(QUEUE)
+        if "redrivePolicy" in queue.inputs
+    }
+    return sorted(str(one) for one in (wanted | {("QueueName", d) for d in dead_letters}) - watched)
+
+
+def unheard(graph: Graph) -> list[str]:
+    """Alarms that tell the wrong topic, and topics above P4 that nobody listens to."""
+    arns = {topic.name: topic.outputs["arn"] for topic in graph.of(TOPIC)}
+    faults = []
+    for alarm in graph.of(ALARM):
+        priority = alarm.inputs["name"].split("-")[2]
+        expected = [arns[f"alerts-{priority}"]]
+        if alarm.inputs.get("alarmActions") != expected or alarm.inputs["okActions"] != expected:
+            faults.append(f"{alarm.name}: does not tell {priority}")
+    listened = {found.inputs["topic"] for found in graph.of(SUBSCRIPTION)}
+    for slack in graph.of(SLACK):
+        listened |= set(slack.inputs["snsTopicArns"])
+    faults += [name for name, arn in arns.items() if arn not in listened and name != "alerts-p4"]
+    return faults
+
+
+def test_no_alarm_looks_at_a_series_that_nobody_writes(graph, graphs):
+    assert dead_alarms(graph) == []
+    assert dead_alarms(graphs.everything()) == []
+
+
+@pytest.mark.parametrize(
+    ("type_", "name", "inputs"),
+    [
+        (STREAM, "trades", {"name": "headrace-prod-other"}),
+        (CLUSTER, "stream", {"settings": [{"name": "containerInsights", "value": "disabled"}]}),
+        (QUEUE, "observer-dead", {"name": "somewhere-else"}),
+        (ALARM, "trades-behind", {"dimensions": {"StreamName": "trades"}}),
+        (ALARM, "trades-behind", {"namespace": "headrace", "metricName": "headrace_lag_ms"}),
+        (FILTER, "trades-0-log-errors", {"metricTransformation": {"namespace": "x", "name": "y"}}),
+    ],
+)
+def test_an_alarm_that_would_be_dead_is_found(type_, name, inputs, graphs):
+    assert dead_alarms(graphs.broken(graphs.get("prod"), type_, name, **inputs))
+
+
+def test_everything_that_can_fail_has_an_alarm(graph, graphs):
+    assert unwatched(graph) == []
+    assert unwatched(graphs.everything()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["quotes-0-short", "prefect-observer-dead-letters", "prefect-away", "prefect-server-short"],
+)
+def test_what_lost_its_alarm_is_found(name, graphs):
+    assert unwatched(graphs.without(graphs.get("prod"), ALARM, name))
+
+
+def test_every_alarm_tells_the_topic_of_its_priority_and_somebody_listens(graph, graphs):
+    assert unheard(graph) == []
+    assert unheard(graphs.everything()) == []
+
+
+def test_an_alarm_without_a_listener_is_found(graphs):
+    prod = graphs.get("prod")
+    assert unheard(graphs.broken(prod, ALARM, "trades-behind", alarmActions=[]))
+    assert unheard(graphs.without(prod, SLACK, "slack"))
+    assert unheard(graphs.without(prod, SUBSCRIPTION, "alerts-p1-email"))
+
+
+@pytest.mark.parametrize("feed", streamed_feeds())
+def test_thresholds_of_a_stream_are_those_of_its_contract_and_its_retention(feed, graph):
+    contract, stream = load_feed(feed), graph.one(STREAM, feed)
+    behind, losing = graph.one(ALARM, f"{feed}-behind"), graph.one(ALARM, f"{feed}-losing")
+    assert behind.inputs["threshold"] == contract.freshness_seconds * 1000
+    assert losing.inputs["threshold"] == stream.inputs["retentionPeriod"] * 3_600_000 / 2
+    assert behind.inputs["threshold"] < losing.inputs["threshold"]
+    # Without a reader the series has no points: then silence is the alarm.
+    assert behind.inputs["treatMissingData"] == "breaching"
+    flood = graph.one(ALARM, f"{feed}-flood")
+    assert flood.inputs["threshold"] == contract.volume.max_per_minute
+
+
+def test_silence_is_an_alarm_only_where_somebody_publishes_and_the_contract_expects_it(graph):
+    silent = {alarm.name for alarm in graph.of(ALARM) if alarm.name.endswith("-silent")}
+    assert silent == {"trades-silent"}, "news may be silent, quotes have no producer"
+
+
+def test_names_are_unique_and_say_the_priority_and_descriptions_fit(graph):
+    names = [alarm.inputs["name"] for alarm in graph.of(ALARM)]
+    assert len(set(names)) == len(names)
+    for alarm in graph.of(ALARM):
+        assert re.fullmatch(rf"headrace-{graph.stack}-p[123]-[a-z0-9-]+", alarm.inputs["name"])
+        assert 40 < len(alarm.inputs["alarmDescription"]) <= 1024
+        assert alarm.inputs["datapointsToAlarm"] <= alarm.inputs["evaluationPeriods"]
+
+
+def matches(pattern: str, line: str) -> bool:
+    """CloudWatch's JSON patterns, as far as ours goes: `{ ($.a = "x") || ($.b = "y") }`."""
+    inside = re.fullmatch(r"\{ (.+) \}", pattern)
+    assert inside, f"{pattern}: not a JSON pattern"
+    terms = inside[1].split(" || ")
+    parsed = [re.fullmatch(r'\(\$\.(\w+) = "([^"]*)"\)', term) for term in terms]
+    assert all(parsed), f"{pattern}: a term that this test cannot read"
+    found = json.loads(line)
+    return any(found.get(term[1]) == term[2] for term in parsed if term)
+
+
+def line_of(formatter: logging.Formatter, level: int, message: str) -> str:
+    record = logging.LogRecord("stream.live", level, __file__, 1, message, (), None)
+    return formatter.format(record)
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), RunFormatter()])
+def test_the_log_filter_counts_lines_that_the_runtime_writes_at_error_and_no_other(formatter):
+    assert matches(LOG_ERRORS, line_of(formatter, logging.ERROR, "gap"))
+    assert matches(LOG_ERRORS, line_of(formatter, logging.CRITICAL, "gap"))
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        assert not matches(LOG_ERRORS, line_of(formatter, level, 'an "ERROR" of the venue'))
+
+
+def test_the_log_filter_sees_an_error_that_was_raised():
+    try:
+        raise ValueError("planted")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "f", 1, "lost", (), sys.exc_info())
+    line = JsonFormatter().format(record)
+    assert "\n" not in line, "a line for CloudWatch is one line"
+    assert matches(LOG_ERRORS, line)
+
+
+def filters_without_json(graph: Graph) -> list[str]:
+    """Filters on a log that holds other lines than our JSON."""
+    as_json = set()
+    for task in graph.of("aws:ecs/taskDefinition:TaskDefinition"):
+        for container in json.loads(task.inputs["containerDefinitions"]):
+            if {"name": "HEADRACE_LOG_FORMAT", "value": "json"} in container["environment"]:
+                as_json.add(container["logConfiguration"]["options"]["awslogs-group"])
+    return [f.name for f in graph.of(FILTER) if f.inputs["logGroupName"] not in as_json]
+
+
+def test_filters_read_only_logs_of_containers_that_write_json(graph, graphs):
+    assert graph.of(FILTER)
+    assert filters_without_json(graph) == []
+    server = "/headrace/prod/prefect-server"
+    planted = graphs.broken(graphs.get("prod"), FILTER, "trades-0-log-errors", logGroupName=server)
+    assert filters_without_json(planted) == ["trades-0-log-errors"]
+
+
+def test_no_metric_of_ours_has_an_alarm_before_it_is_exported():
+    assert not EXPORTED, "an exporter is there: check that it sends these, then change this test"
+    assert catalogue_alarms(load_feed("trades")) == ()
+
+
+def test_an_exported_metric_gets_its_alarm_from_the_catalogue_and_the_contract():
+    assert set(RULES) <= {metric.name for metric in METRICS}
+    contract = load_feed("trades")
+    by_name = {alarm.name: alarm for alarm in catalogue_alarms(contract, set(RULES))}
+    assert set(by_name) == {"trades-stale", "trades-rejects", "trades-many-rows"}
+    assert by_name["trades-stale"].threshold == contract.freshness_seconds * 1000
+    assert by_name["trades-many-rows"].threshold == contract.volume.max_per_minute
+    with pytest.raises(KeyError, match="headrace_invented"):
+        catalogue_alarms(contract, ["headrace_invented"])
+
+
+def dashboard_faults(graph: Graph) -> list[str]:
+    """Widgets that overlap or leave the grid, alarms that are not shown."""
+    (dashboard,) = graph.of("aws:cloudwatch/dashboard:Dashboard")
+    widgets = json.loads(dashboard.inputs["dashboardBody"])["widgets"]
+    taken: set[tuple[int, int]] = set()
+    faults = []
+    for widget in widgets:
+        cells = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        if cells & taken or any(x > 23 for x, _ in cells):
+            faults.append(f"{widget['properties']}: overlaps or leaves the grid")
+        taken |= cells
+    shown = {w["properties"]["title"] for w in widgets if w["type"] == "metric"}
+    (states,) = (w for w in widgets if w["type"] == "alarm")
+    for alarm in graph.of(ALARM):
+        if alarm.name not in shown or alarm.outputs["arn"] not in states["properties"]["alarms"]:
+            faults.append(f"{alarm.name}: not shown")
+    return faults
+
+
+def test_the_dashboard_shows_every_alarm_once_and_fits_its_grid(graph, graphs):
+    assert dashboard_faults(graph) == []
+    assert dashboard_faults(graphs.everything()) == []
+
+
+def test_a_dashboard_that_forgets_an_alarm_or_overlaps_is_found(graphs):
+    prod, type_ = graphs.get("prod"), "aws:cloudwatch/dashboard:Dashboard"
+    body = json.loads(prod.one(type_, "dashboard").inputs["dashboardBody"])
+    fewer = {"widgets": body["widgets"][:-1]}
+    moved = {"widgets": [{**widget, "x": 20} for widget in body["widgets"]]}
+    for planted in (fewer, moved):
+        text = json.dumps(planted)
+        assert dashboard_faults(graphs.broken(prod, type_, "dashboard", dashboardBody=text))
+
+
+def topic_faults(graph: Graph) -> list[str]:
+    """Topics in clear, or that somebody else may publish to."""
+    faults = [t.name for t in graph.of(TOPIC) if "key/" not in t.inputs.get("kmsMasterKeyId", "")]
+    policies = {
+        p.inputs["arn"]: json.loads(p.inputs["policy"])["Statement"]
+        for p in graph.of("aws:sns/topicPolicy:TopicPolicy")
+    }
+    for topic in graph.of(TOPIC):
+        statements = policies.get(topic.outputs["arn"], [])
+        denied = [s for s in statements if s["Effect"] == "Deny"]
+        if not any(s["Condition"] == {"Bool": {"aws:SecureTransport": "false"}} for s in denied):
+            faults.append(f"{topic.name}: without TLS")
+        for allowed in (s for s in statements if s["Effect"] == "Allow"):
+            limit = allowed.get("Condition", {}).get("StringEquals", {})
+            if "Service" not in allowed["Principal"] or "aws:SourceAccount" not in limit:
+                faults.append(f"{topic.name}: open to {allowed['Principal']}")
+    return faults
+
+
+def test_topics_are_encrypted_and_only_this_accounts_alarms_publish(graph, graphs):
+    assert [t.name for t in graph.of(TOPIC)] == [f"alerts-{p}" for p in sorted(PRIORITIES)]
+    assert topic_faults(graph) == []
+    prod = graphs.get("prod")
+    anybody = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sns:Publish"}
+    planted = json.dumps({"Statement": [anybody]})
+    assert topic_faults(graphs.broken(prod, TOPIC, "alerts-p1", kmsMasterKeyId=""))
+    assert topic_faults(
+        graphs.broken(prod, "aws:sns/topicPolicy:TopicPolicy", "alerts-p1-policy", policy=planted)
+    )
+
+
+def template_faults(template: str) -> list[str]:
+    """What CloudFormation's own rules say, and an address that is written out."""
+    found = [m.message for m in lint_all(template) if m.rule.severity != "informational"]
+    endpoint = json.loads(template)["Resources"]["Pager"]["Properties"]["Endpoint"]
+    if not re.fullmatch(r"\{\{resolve:secretsmanager:arn:aws:\S+:SecretString\}\}", endpoint):
+        found.append(f"the address is not a reference: {endpoint}")
+    return found
+
+
+def test_the_pagers_address_is_a_reference_in_a_template_that_cloudformation_takes(graphs):
+    template = graphs.get("prod").one("aws:cloudformation/stack:Stack", "pager")
+    text = template.inputs["templateBody"]
+    assert template_faults(text) == []
+    assert template_faults(text.replace('"Protocol"', '"Protokoll"'))
+    assert template_faults(re.sub(r"\{\{.*?\}\}", "https://events.example.com/key", text))
+
+
+def test_dev_has_no_pager_and_hears_by_mail(graphs):
+    dev = graphs.get("dev")
+    assert not dev.of("aws:cloudformation/stack:Stack")
+    mails = {s.name for s in dev.of(SUBSCRIPTION)}
+    assert mails == {"alerts-p1-email", "alerts-p2-email", "alerts-p3-email"}
+
+
+def test_the_slack_channel_may_do_nothing(graphs):
+    prod = graphs.get("prod")
+    (slack,) = prod.of(SLACK)
+    assert slack.inputs["guardrailPolicyArns"] == ["arn:aws:iam::aws:policy/AWSDenyAll"]
+    policies = {p.inputs["role"] for p in prod.of("aws:iam/rolePolicy:RolePolicy")}
+    assert prod.one("aws:iam/role:Role", "slack-role").outputs["id"] not in policies
+
+
+def test_the_budget_is_of_this_stack_alone_and_warns_before_it_is_spent(graph, settings_of):
+    (budget,) = graph.of("aws:budgets/budget:Budget")
+    assert budget.inputs["costFilters"][0]["values"] == [f"user:stack${graph.stack}"]
+    limit = settings_of(graph.stack)["alerts"]["monthly_budget_usd"]
+    assert budget.inputs["limitAmount"] == str(limit)
+    kinds = {n["notificationType"]: n["threshold"] for n in budget.inputs["notifications"]}
+    assert kinds == {"ACTUAL": 80, "FORECASTED": 100}
+    (provider,) = graph.of("pulumi:providers:aws")
+    assert json.loads(provider.inputs["defaultTags"])["tags"]["stack"] == graph.stack
