@@ -53,6 +53,8 @@ ANY_RESOURCE = (
     "ecs:ListTaskDefinitions",
     "ecs:RegisterTaskDefinition",
     "lakeformation:GetDataAccess",
+    "sns:GetSubscriptionAttributes",
+    "sns:Unsubscribe",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
@@ -143,7 +145,7 @@ def _own(
         (context.arn("athena", f"workgroup/{name('*')}"), context.arn("athena", "datacatalog/*")),
     )
     yield (
-        ("sns:*Subscri*", "sns:Publish", "sqs:*Message*", "sqs:GetQueue*", "events:PutEvents"),
+        ("sns:Publish", "sns:Subscribe", "sqs:*Message*", "sqs:GetQueue*", "events:PutEvents"),
         (
             context.arn("sns", name("*")),
             context.arn("sqs", name("*")),
