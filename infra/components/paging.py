@@ -128,17 +128,13 @@ class Paging(Part):
 
     def _subscriber(self, security: Security) -> aws.iam.Role:
         """What CloudFormation may do."""
-        subscribe = (
-            "sns:GetSubscriptionAttributes",
-            "sns:SetSubscriptionAttributes",
-            "sns:Subscribe",
-            "sns:Unsubscribe",
-        )
         return make_role(
             self,
             "pager",
             (
-                Grant("Subscribe", subscribe, (self.topic_arns["p1"],)),
+                Grant("Subscribe", ("sns:Subscribe",), (self.topic_arns["p1"],)),
+                # No resource can be named for these.
+                Grant("Follow", ("sns:GetSubscriptionAttributes", "sns:Unsubscribe"), ("*",)),
                 read_secrets("ReadAddress", [security.secret_arn(PAGER_SECRET)]),
                 Grant("ReadSecretsKey", ("kms:Decrypt",), (security.secrets_key_arn,)),
             ),
