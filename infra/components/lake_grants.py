@@ -29,7 +29,7 @@ from components.lake_places import (
     SILVER,
 )
 from stream.bars import TABLE as BARS_TABLE
-from stream.feeds import load_feed
+from stream.feeds import load_feed, load_feeds
 from stream.lake.layout import (
     BronzeKey,
     ClosedShardKey,
@@ -46,6 +46,7 @@ GLUE_READ = ("glue:GetDatabase", "glue:GetTable", "glue:GetTables")
 GLUE_WRITE = ("glue:CreateTable", "glue:UpdateTable")
 GLUE_FIRST = ("glue:CreateDatabase",)
 """pyiceberg asks for the namespace before it makes a table, and takes "it exists" for an answer."""
+GLUE_STREAM = ("glue:GetDatabase", "glue:GetTable", *GLUE_WRITE, *GLUE_FIRST)
 GLUE_BUILD = (
     *GLUE_READ,
     *GLUE_WRITE,
@@ -117,10 +118,27 @@ class LakeGrants:
             *delete_objects("SilverMetadata", lake.silver.arn, metadata),
             self._glue(
                 "OwnTables",
-                (*GLUE_READ, *GLUE_WRITE, *GLUE_FIRST),
+                GLUE_STREAM,
                 *((silver, table) for table in tables),
             ),
+            *self._compare_keys(feed),
             self._key,
+        )
+
+    def _compare_keys(self, feed: str) -> tuple[Grant, ...]:
+        """Who masks asks every masked table which key it knows (`pii_key.check_key`)."""
+        if not load_feed(feed).pii_columns:
+            return ()
+        lake, silver = self._lake, self._lake.databases["silver"]
+        masked = [name for name, contract in load_feeds().items() if contract.pii_columns]
+        metadata = tuple(
+            pulumi.Output.concat(lake.silver.arn, f"/{table_folder(name)}metadata/*")
+            for name in masked
+        )
+        return (
+            self._glue("TablesByName", ("glue:GetTables",), (silver, "*")),
+            self._glue("MaskedTables", ("glue:GetTable",), *((silver, name) for name in masked)),
+            Grant("MaskedTablesRead", ("s3:GetObject",), metadata),
         )
 
     def maintain(self) -> tuple[Grant, ...]:
