@@ -53,6 +53,7 @@ ANY_RESOURCE = (
     "ecs:ListTaskDefinitions",
     "ecs:RegisterTaskDefinition",
     "lakeformation:GetDataAccess",
+    "logs:DescribeLogGroups",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",

@@ -23,29 +23,30 @@ class Observer:
     queue_arn: pulumi.Output[str]
     dead_letter_name: str
 
-    def __init__(self, part: Part, cluster_arn: pulumi.Input[str]) -> None:
+    def __init__(
+        self, part: Part, cluster_arn: pulumi.Input[str], key_arn: pulumi.Input[str]
+    ) -> None:
         self.queue_name = part.context.name("prefect-observer")
         self.dead_letter_name = f"{self.queue_name}-dead"
         dead = aws.sqs.Queue(
             "observer-dead",
             name=self.dead_letter_name,
             message_retention_seconds=KEEP_SECONDS * 2,
-            sqs_managed_sse_enabled=True,
+            kms_master_key_id=key_arn,
             opts=part.below(),
         )
-        # Encrypted by SQS itself: a key of ours would have to let EventBridge in.
         queue = aws.sqs.Queue(
             "observer",
             name=self.queue_name,
             visibility_timeout_seconds=VISIBLE_SECONDS,
             message_retention_seconds=KEEP_SECONDS,
-            sqs_managed_sse_enabled=True,
+            kms_master_key_id=key_arn,
             redrive_policy=pulumi.Output.json_dumps(
                 {"deadLetterTargetArn": dead.arn, "maxReceiveCount": RECEIVES}
             ),
             opts=part.below(),
         )
-        self.queue_arn = queue.arn
+        self.queue_arn, self._key_arn = queue.arn, key_arn
         rule = aws.cloudwatch.EventRule(
             "observer",
             name=part.context.name("batch-tasks"),
@@ -75,7 +76,7 @@ class Observer:
             opts=part.below(),
         )
 
-    def grant(self) -> Grant:
+    def grants(self) -> tuple[Grant, ...]:
         """What a worker's observer calls."""
         actions = (
             "sqs:ChangeMessageVisibility",
@@ -83,7 +84,8 @@ class Observer:
             "sqs:GetQueueUrl",
             "sqs:ReceiveMessage",
         )
-        return Grant("Observe", actions, (self.queue_arn,))
+        decrypt = Grant("DecryptEvents", ("kms:Decrypt",), (self._key_arn,))
+        return (Grant("Observe", actions, (self.queue_arn,)), decrypt)
 
 
 def event_pattern(cluster_arn: pulumi.Input[str]) -> dict[str, object]:

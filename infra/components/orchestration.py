@@ -56,7 +56,7 @@ class Orchestration(Part):
         self.auth_secret_arn = security.secret_arn(AUTH)
         self.batch_cluster = make_cluster(self, security, "batch")
         self.batch_cluster_arn = self.batch_cluster.arn
-        self.observer = Observer(self, self.batch_cluster_arn)
+        self.observer = Observer(self, self.batch_cluster_arn, security.data_key_arn)
         self.observer_queue_name = self.observer.queue_name
         front = Front(self, network, lake, SERVER_PORT)
         self.load_balancer_suffix = front.suffix

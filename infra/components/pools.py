@@ -172,5 +172,5 @@ def worker_grants(part: Part, prefect: Orchestration, runs: Task) -> tuple[Grant
             {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
         ),
         Grant("ReadCrashLogs", ("logs:GetLogEvents",), (logs,)),
-        prefect.observer.grant(),
+        *prefect.observer.grants(),
     )

@@ -86,7 +86,7 @@ def check_queues(graph: synth.Graph) -> list[str]:
     arns = {queue.outputs["arn"]: queue for queue in graph.of(QUEUE)}
     bad = []
     for queue in graph.of(QUEUE):
-        if not (queue.inputs.get("sqsManagedSseEnabled") or queue.inputs.get("kmsMasterKeyId")):
+        if not queue.inputs.get("kmsMasterKeyId"):
             bad.append(queue.name)
         if "dead" in queue.name:
             continue
@@ -136,7 +136,7 @@ FAULTS = {
         put(QUEUE, "observer-dead", messageRetentionSeconds=60),
         "queues",
     ),
-    "plain queue": (put(QUEUE, "observer", sqsManagedSseEnabled=False), "queues"),
+    "plain queue": (put(QUEUE, "observer", kmsMasterKeyId=None), "queues"),
 }
 
 

@@ -32,6 +32,7 @@ WITHOUT_RESOURCE = frozenset(
         "ecs:DescribeTaskDefinition",
         "ecs:ListTaskDefinitions",
         "lakeformation:GetDataAccess",
+        "logs:DescribeLogGroups",
         "ssmmessages:CreateControlChannel",
         "ssmmessages:CreateDataChannel",
         "ssmmessages:OpenControlChannel",
