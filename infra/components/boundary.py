@@ -54,6 +54,8 @@ ANY_RESOURCE = (
     "ecs:RegisterTaskDefinition",
     "lakeformation:GetDataAccess",
     "logs:DescribeLogGroups",
+    "sns:GetSubscriptionAttributes",
+    "sns:Unsubscribe",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",
@@ -144,7 +146,7 @@ def _own(
         (context.arn("athena", f"workgroup/{name('*')}"), context.arn("athena", "datacatalog/*")),
     )
     yield (
-        ("sns:Publish", "sqs:*Message*", "sqs:GetQueue*", "events:PutEvents"),
+        ("sns:Publish", "sns:Subscribe", "sqs:*Message*", "sqs:GetQueue*", "events:PutEvents"),
         (
             context.arn("sns", name("*")),
             context.arn("sqs", name("*")),

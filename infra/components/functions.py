@@ -57,7 +57,7 @@ def make_function(
     role = make_role(
         part,
         name,
-        (*_runtime_grants(context, log.arn), *grants),
+        (*_runtime_grants(context, site.network, log.arn), *grants),
         boundary_arn=security.boundary_arn,
         service=LAMBDA,
     )
@@ -91,23 +91,31 @@ def make_function(
     )
 
 
-def _runtime_grants(context: Context, log_arn: pulumi.Output[str]) -> tuple[Grant, ...]:
-    """Write its log, and have Lambda attach it to the network (AWS: all ids or one, not a type)."""
+def _runtime_grants(
+    context: Context, network: Networking, log_arn: pulumi.Output[str]
+) -> tuple[Grant, ...]:
+    """Write its log, and have Lambda attach it to the private subnets."""
+    place = context.arn("ec2", "")
+    subnets = [
+        pulumi.Output.concat(place, "subnet/", subnet) for subnet in network.private_subnet_ids
+    ]
+    group = pulumi.Output.concat(place, "security-group/", network.task_group_id)
+    interfaces = f"{place}network-interface/*"
     return (
         Grant(
             "WriteLog",
             ("logs:CreateLogStream", "logs:PutLogEvents"),
             (pulumi.Output.concat(log_arn, ":log-stream:*"),),
         ),
+        Grant("Attach", ("ec2:CreateNetworkInterface",), (interfaces, group, *subnets)),
         Grant(
-            "AttachToNetwork",
+            "UseInterfaces",
             (
                 "ec2:AssignPrivateIpAddresses",
-                "ec2:CreateNetworkInterface",
                 "ec2:DeleteNetworkInterface",
                 "ec2:UnassignPrivateIpAddresses",
             ),
-            (context.arn("ec2", "*/*"),),
+            (interfaces,),
         ),
         Grant("SeeNetwork", ("ec2:DescribeNetworkInterfaces", "ec2:DescribeSubnets"), ("*",)),
     )

@@ -6,9 +6,10 @@ down. P2: a Slack channel, or an e-mail without one. P3: an e-mail. P4: nobody, 
 What Pulumi's state holds: PagerDuty's address carries its key, and an SNS subscription takes an
 address only. A Pulumi secret would be in the configuration and in the state, encrypted. So the
 subscription is made by a CloudFormation stack of one resource, whose template names the secret:
-CloudFormation reads it, and the state holds the reference alone. The secret needs its value before
-that stack is made. A new key: put it, change nothing else, delete and remake the stack. Whoever may
-call `sns:ListSubscriptions` sees the address. Slack needs no secret: workspace and channel are ids.
+CloudFormation reads it in the name of a role that may read this one secret (who deploys may read
+none), and the state holds the reference alone. The secret needs its value before that stack is
+made. A new key: put it, then replace the stack (`pulumi up --replace`). Whoever may call
+`sns:ListSubscriptions` sees the address. Slack needs no secret: workspace and channel are ids.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 from context import Context, Part
-from grants import make_role, policy_document
+from grants import Grant, make_role, policy_document, read_secrets
 
 from components.alarms import PRIORITIES, Priority
 from components.security import Security
 
 PUBLISHERS = ("cloudwatch.amazonaws.com",)
 COST_PUBLISHERS = ("budgets.amazonaws.com", "costalerts.amazonaws.com")
+CLOUDFORMATION = "cloudformation.amazonaws.com"
 PAGER_SECRET = "monitoring/pagerduty"  # noqa: S105 - where it is, not what it is
 
 
@@ -100,7 +102,7 @@ class Paging(Part):
 
     def _pager(self, security: Security) -> None:
         address = pulumi.Output.concat(
-            "{{resolve:secretsmanager:", security.secret_arn(PAGER_SECRET), ":SecretString}}"
+            "{{resolve:secretsmanager:", security.secret_arn(PAGER_SECRET), "}}"
         )
         subscription = {
             "Type": "AWS::SNS::Subscription",
@@ -119,8 +121,25 @@ class Paging(Part):
             "pager",
             name=self.context.name("pager"),
             template_body=pulumi.Output.json_dumps(template),
+            iam_role_arn=self._subscriber(security).arn,
             timeout_in_minutes=5,
             opts=self.below(),
+        )
+
+    def _subscriber(self, security: Security) -> aws.iam.Role:
+        """What CloudFormation may do."""
+        return make_role(
+            self,
+            "pager",
+            (
+                Grant("Subscribe", ("sns:Subscribe",), (self.topic_arns["p1"],)),
+                # No resource can be named for these.
+                Grant("Follow", ("sns:GetSubscriptionAttributes", "sns:Unsubscribe"), ("*",)),
+                read_secrets("ReadAddress", [security.secret_arn(PAGER_SECRET)]),
+                Grant("ReadSecretsKey", ("kms:Decrypt",), (security.secrets_key_arn,)),
+            ),
+            boundary_arn=security.boundary_arn,
+            service=CLOUDFORMATION,
         )
 
     def _slack(self, team_id: str, channel_id: str, security: Security) -> None:

@@ -331,7 +331,7 @@ def template_faults(template: str) -> list[str]:
     """What CloudFormation's own rules say, and an address that is written out."""
     found = [m.message for m in lint_all(template) if m.rule.severity != "informational"]
     endpoint = json.loads(template)["Resources"]["Pager"]["Properties"]["Endpoint"]
-    if not re.fullmatch(r"\{\{resolve:secretsmanager:arn:aws:\S+:SecretString\}\}", endpoint):
+    if not re.fullmatch(r"\{\{resolve:secretsmanager:arn:aws:secretsmanager:[^}]+\}\}", endpoint):
         found.append(f"the address is not a reference: {endpoint}")
     return found
 
