@@ -32,6 +32,8 @@ WITHOUT_RESOURCE = frozenset(
         "ecs:DescribeTaskDefinition",
         "ecs:ListTaskDefinitions",
         "lakeformation:GetDataAccess",
+        "sns:GetSubscriptionAttributes",
+        "sns:Unsubscribe",
         "ssmmessages:CreateControlChannel",
         "ssmmessages:CreateDataChannel",
         "ssmmessages:OpenControlChannel",
