@@ -55,6 +55,7 @@ ANY_RESOURCE = (
     "lakeformation:GetDataAccess",
     "sns:GetSubscriptionAttributes",
     "sns:Unsubscribe",
+    "logs:DescribeLogGroups",
     "ssmmessages:CreateControlChannel",
     "ssmmessages:CreateDataChannel",
     "ssmmessages:OpenControlChannel",

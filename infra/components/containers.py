@@ -136,7 +136,7 @@ class Images(Part):
         settings = part.context.settings
         logs = log_group(part, self._security, name)
         pulls = self._execution_grants(logs, container)
-        exec_grants = [Grant("Exec", EXEC_ACTIONS, ("*",))] if settings.ecs_exec else []
+        exec_grants = _exec_grants(part.context) if settings.ecs_exec else ()
         boundary = self._security.boundary_arn
         role = make_role(part, name, distinct([*grants, *exec_grants]), boundary_arn=boundary)
         execution_role = make_role(part, f"{name}-execution", pulls, boundary_arn=boundary)
@@ -184,6 +184,22 @@ class Images(Part):
                 Grant("DecryptSecrets", ("kms:Decrypt",), (key,)),
             ]
         return tuple(grants)
+
+
+def exec_log(cluster: str) -> str:
+    """The log group of the shells of a cluster."""
+    return f"{cluster}-exec"
+
+
+def _exec_grants(context: Context) -> tuple[Grant, ...]:
+    """ECS Exec: the agent in the task opens the channels and records the session."""
+    groups = context.arn("logs", f"log-group:/headrace/{context.settings.stack}/{exec_log('*')}")
+    write = ("logs:CreateLogStream", "logs:PutLogEvents")
+    return (
+        Grant("Exec", (*EXEC_ACTIONS, "logs:DescribeLogGroups"), ("*",)),
+        Grant("ExecFindLog", ("logs:DescribeLogStreams",), (groups,)),
+        Grant("ExecRecord", write, (f"{groups}:log-stream:*",)),
+    )
 
 
 def volumes(*, is_exec_allowed: bool) -> dict[str, str]:

@@ -16,7 +16,7 @@ import pulumi
 import pulumi_aws as aws
 from context import Part
 
-from components.containers import Task
+from components.containers import Task, exec_log
 from components.networking import Networking
 from components.security import Security, log_group
 
@@ -25,21 +25,19 @@ PLATFORM_VERSION = "1.4.0"
 
 
 def make_cluster(part: Part, security: Security, name: str) -> aws.ecs.Cluster:
-    """A Fargate cluster with container insights; a shell's session is encrypted and recorded."""
+    """A Fargate cluster with container insights. Where shells are allowed, sessions are recorded.
+
+    A session has TLS and no key of ours besides: whoever opens one would need that key directly,
+    and the keys' policies let nobody use one but through a service.
+    """
+    configuration: aws.ecs.ClusterConfigurationArgs | None = None
+    if part.context.settings.ecs_exec:
+        configuration = _recorded(log_group(part, security, exec_log(name)).name)
     cluster = aws.ecs.Cluster(
         name,
         name=part.context.name(name),
         settings=[{"name": "containerInsights", "value": "enabled"}],
-        configuration={
-            "execute_command_configuration": {
-                "kms_key_id": security.logs_key_arn,
-                "logging": "OVERRIDE",
-                "log_configuration": {
-                    "cloud_watch_encryption_enabled": True,
-                    "cloud_watch_log_group_name": log_group(part, security, f"{name}-exec").name,
-                },
-            }
-        },
+        configuration=configuration,
         opts=part.below(),
     )
     aws.ecs.ClusterCapacityProviders(
@@ -49,6 +47,17 @@ def make_cluster(part: Part, security: Security, name: str) -> aws.ecs.Cluster:
         opts=part.below(),
     )
     return cluster
+
+
+def _recorded(log_group_name: pulumi.Input[str]) -> aws.ecs.ClusterConfigurationArgs:
+    where = aws.ecs.ClusterConfigurationExecuteCommandConfigurationLogConfigurationArgs(
+        cloud_watch_encryption_enabled=True, cloud_watch_log_group_name=log_group_name
+    )
+    return aws.ecs.ClusterConfigurationArgs(
+        execute_command_configuration=aws.ecs.ClusterConfigurationExecuteCommandConfigurationArgs(
+            logging="OVERRIDE", log_configuration=where
+        )
+    )
 
 
 def make_service(

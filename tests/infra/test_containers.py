@@ -30,6 +30,7 @@ from stream.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SERVICE = "aws:ecs/service:Service"
+POLICY = "aws:iam/rolePolicy:RolePolicy"
 DEFINITION = "aws:ecs/taskDefinition:TaskDefinition"
 SECRET_WORDS = re.compile(r"PASSWORD|AUTH_STRING|API_KEY|TOKEN|_URI$|PII_KEY$")
 ADDRESS_WITH_PASSWORD = re.compile(r"://[^/@]+:[^/@]+@")
@@ -180,7 +181,7 @@ def check_execution_roles(graph):
     for definition in graph.of(DEFINITION):
         (container,) = json.loads(definition.inputs["containerDefinitions"])
         wanted = {":".join(s["valueFrom"].split(":")[:7]) for s in container["secrets"]}
-        policy = graph.one("aws:iam/rolePolicy:RolePolicy", f"{definition.name}-execution-policy")
+        policy = graph.one(POLICY, f"{definition.name}-execution-policy")
         granted = {
             resource
             for statement in json.loads(policy.inputs["policy"])["Statement"]
@@ -386,6 +387,19 @@ def test_a_server_that_answers_200_is_healthy(status, is_well):
     assert run_check(health) != 0, "nobody listens"
 
 
+def test_a_shell_is_recorded_where_it_is_allowed_and_nowhere_else(graph, settings_of):
+    is_allowed = settings_of(graph.stack)["ecs_exec"]
+    assert {s.inputs["enableExecuteCommand"] for s in graph.of(SERVICE)} == {is_allowed}
+    for cluster in graph.of("aws:ecs/cluster:Cluster"):
+        found = cluster.inputs.get("configuration", {}).get("executeCommandConfiguration")
+        assert bool(found) is is_allowed, cluster.name
+        if found:
+            assert found["logging"] == "OVERRIDE"
+            assert found["logConfiguration"]["cloudWatchEncryptionEnabled"]
+    may_open = [p.name for p in graph.of(POLICY) if "ssmmessages:" in p.inputs["policy"]]
+    assert bool(may_open) is is_allowed
+
+
 def test_the_registry_keeps_what_was_pushed(graph):
     repository = graph.one("aws:ecr/repository:Repository", "image").inputs
     assert repository["imageTagMutability"] == "IMMUTABLE"
@@ -417,7 +431,7 @@ def test_statements_of_one_sid_become_one_only_where_that_widens_nothing():
 
 
 def test_policies_of_roles_are_short_enough_for_iam(graph):
-    for policy in graph.of("aws:iam/rolePolicy:RolePolicy"):
+    for policy in graph.of(POLICY):
         text = policy.inputs["policy"]
         assert len(re.sub(r"\s", "", text)) <= 10_240, policy.name
         sids = [statement["Sid"] for statement in json.loads(text)["Statement"]]

@@ -34,6 +34,7 @@ WITHOUT_RESOURCE = frozenset(
         "lakeformation:GetDataAccess",
         "sns:GetSubscriptionAttributes",
         "sns:Unsubscribe",
+        "logs:DescribeLogGroups",
         "ssmmessages:CreateControlChannel",
         "ssmmessages:CreateDataChannel",
         "ssmmessages:OpenControlChannel",
