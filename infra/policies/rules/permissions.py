@@ -32,6 +32,8 @@ WITHOUT_RESOURCE = frozenset(
         "ecs:DescribeTaskDefinition",
         "ecs:ListTaskDefinitions",
         "lakeformation:GetDataAccess",
+        "sns:GetSubscriptionAttributes",
+        "sns:Unsubscribe",
         "logs:DescribeLogGroups",
         "ssmmessages:CreateControlChannel",
         "ssmmessages:CreateDataChannel",
