@@ -33,6 +33,8 @@ WITHOUT_RESOURCE = frozenset(
         "ecs:ListTaskDefinitions",
         "lakeformation:GetDataAccess",
         "logs:DescribeLogGroups",
+        "sns:GetSubscriptionAttributes",
+        "sns:Unsubscribe",
         "ssmmessages:CreateControlChannel",
         "ssmmessages:CreateDataChannel",
         "ssmmessages:OpenControlChannel",
