@@ -28,7 +28,7 @@ from grants import Grant
 from components.bucket import BucketPlan, Rule, Zone, expire, make_bucket, move
 from components.catalog import Catalog
 from components.lake_grants import LakeGrants
-from components.lake_places import CI, FLOW_RESULTS, RESULTS, SILVER
+from components.lake_places import CI, FLOW_RESULTS, QUERY_RESULTS, SILVER
 from components.security import Security
 from stream.lake.layout import BRONZE
 
@@ -87,7 +87,7 @@ class DataLake(Part):
             "artifacts",
             30,
             [
-                expire("query-results", RESULTS, RESULT_DAYS),
+                expire("query-results", QUERY_RESULTS, RESULT_DAYS),
                 expire("flow-results", FLOW_RESULTS, FLOW_RESULT_DAYS),
                 expire("pull-requests", CI, CI_DAYS),
             ],
@@ -95,7 +95,7 @@ class DataLake(Part):
         claims = self._claims()
         self.claims_table_name, self.claims_table_arn = context.name("claims"), claims.arn
         self.catalog = Catalog(
-            context, security, results=f"{self.artifacts.uri}/{RESULTS}", parent=self
+            context, security, results=f"{self.artifacts.uri}/{QUERY_RESULTS}", parent=self
         )
         self.databases = self.catalog.databases
         self.workgroup_name = self.catalog.gold_workgroup_name

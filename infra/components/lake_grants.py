@@ -25,7 +25,7 @@ from components.lake_places import (
     GOLD,
     LEDGER,
     QUARANTINE,
-    RESULTS,
+    QUERY_RESULTS,
     SILVER,
 )
 from stream.bars import TABLE as BARS_TABLE
@@ -167,7 +167,7 @@ class LakeGrants:
             *_read("Artifacts", [lake.artifacts]),
             _write("Gold", lake.gold, [GOLD]),
             *delete_objects("Gold", lake.gold.arn, [GOLD]),
-            _write("Artifacts", lake.artifacts, [DBT_ARTIFACTS, RESULTS]),
+            _write("Artifacts", lake.artifacts, [DBT_ARTIFACTS, QUERY_RESULTS]),
             *self.athena(lake.workgroup_name),
             self._glue(
                 "BuildTables", GLUE_BUILD, *((name, "*") for name in (*own, *self._schemas()))
@@ -179,7 +179,7 @@ class LakeGrants:
         lake, workgroup = self._lake, self._lake.interactive_workgroup_name
         return (
             *_read("Results", [lake.artifacts]),
-            _write("Results", lake.artifacts, [RESULTS]),
+            _write("Results", lake.artifacts, [QUERY_RESULTS]),
             *self.athena(workgroup),
             self._key,
         )
@@ -190,7 +190,7 @@ class LakeGrants:
         return (
             *self.read(with_bronze=False),
             *_read("Artifacts", [lake.artifacts]),
-            _write("Ci", lake.artifacts, [CI, RESULTS]),
+            _write("Ci", lake.artifacts, [CI, QUERY_RESULTS]),
             *delete_objects("Ci", lake.artifacts.arn, [CI]),
             *self.athena(lake.interactive_workgroup_name),
             self._glue("CiTables", (*GLUE_BUILD, "glue:DeleteDatabase"), ("ci_*", "*")),

@@ -5,14 +5,27 @@ from __future__ import annotations
 from datetime import date
 
 from stream.lake.layout import (
+    GOLD,
+    QUERY_RESULTS,
     ClosedShardKey,
     DbtArtifactKey,
-    GoldBuildKey,
     LedgerKey,
     QuarantineKey,
     SilverKey,
 )
 from stream.slices import ShardRef
+
+__all__ = [
+    "CI",
+    "CLOSED",
+    "DBT_ARTIFACTS",
+    "FLOW_RESULTS",
+    "GOLD",
+    "LEDGER",
+    "QUARANTINE",
+    "QUERY_RESULTS",
+    "SILVER",
+]
 
 
 def _top(path: str) -> str:
@@ -23,10 +36,7 @@ SILVER = _top(SilverKey("x", date(2000, 1, 1), "x", "0" * 16).path)
 QUARANTINE = _top(QuarantineKey.of(ShardRef("x", "-", "-"), "0", 0, "").path)
 LEDGER = _top(LedgerKey.prefix("x"))
 CLOSED = _top(ClosedShardKey.prefix("x"))
-GOLD = _top(GoldBuildKey.prefix("x"))
 DBT_ARTIFACTS = _top(DbtArtifactKey("x", "x.json").path)
-RESULTS = "athena-results/"
-"""What Athena leaves of each statement; the workgroups put it there."""
 FLOW_RESULTS = "results/"
 """What Prefect's flows return (deploy/prefect/resources.yaml, block `results`)."""
 CI = "ci/"

@@ -13,8 +13,9 @@ import pulumi_aws as aws
 from context import Context, Part
 from grants import Grant, read_secrets, write_objects
 
-from components.data_lake import RESULTS, DataLake
+from components.data_lake import DataLake
 from components.functions import Limits, Site, make_function
+from components.lake_places import QUERY_RESULTS
 from components.security import log_group
 
 LIMITS = Limits(timeout_seconds=29, memory_mib=1769, concurrency=20)
@@ -151,7 +152,7 @@ def _query_grants(context: Context, lake: DataLake) -> tuple[Grant, ...]:
         "athena:StartQueryExecution",
         "athena:StopQueryExecution",
     )
-    results = [f"{RESULTS}interactive/"]
+    results = [f"{QUERY_RESULTS}interactive/"]
     return (
         Grant("Query", actions, (context.arn("athena", f"workgroup/{name}"),)),
         *write_objects("Results", lake.artifacts.arn, results),

@@ -378,8 +378,7 @@ def test_the_claims_table_is_the_one_that_the_runtime_makes(graph, monkeypatch):
 
 def test_the_environment_of_a_task_names_settings_of_the_runtime(graph):
     environment = graph.outputs["lake"]
-    taught_by_zones = {"bronze_lake", "gold_lake", "artifacts_lake"}
-    known = {f"HEADRACE_{name.upper()}" for name in {*Settings.model_fields, *taught_by_zones}}
+    known = {f"HEADRACE_{name.upper()}" for name in Settings.model_fields}
     assert set(environment) <= known
     buckets = {f"s3://{b.inputs['bucket']}" for b in graph.of(BUCKET)}
     assert {v for k, v in environment.items() if k.endswith("LAKE")} <= buckets

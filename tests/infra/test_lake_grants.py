@@ -15,11 +15,10 @@ from judges.plant import add_statement, plant
 
 from stream.bars import TABLE as BARS
 from stream.feeds import load_feed, load_feeds, streamed_feeds
-from stream.lake.catalog import open_catalog
-from stream.lake.connect import Lake
+from stream.lake.connect import connect_lake
 from stream.lake.layout import BronzeKey, ClosedShardKey, LedgerKey, QuarantineKey, SilverKey
 from stream.lake.pii_key import PiiKey, check_key
-from stream.lake.store import open_store
+from stream.settings import Settings
 from stream.slices import ShardRef
 
 BUCKET = "aws:s3/bucket:Bucket"
@@ -121,17 +120,6 @@ def glue_calls(monkeypatch):
         yield calls
 
 
-def open_glue(tmp_path):
-    return open_catalog(
-        "glue",
-        lake=f"file://{tmp_path}",
-        namespace="silver",
-        sqlite_path="",
-        region="eu-west-1",
-        endpoint=None,
-    )
-
-
 @pytest.mark.parametrize("is_declared", [True, False])
 def test_a_dataflow_may_make_every_call_to_glue_that_it_makes(
     graph, glue_calls, tmp_path, is_declared
@@ -142,13 +130,13 @@ def test_a_dataflow_may_make_every_call_to_glue_that_it_makes(
         )
         glue_calls.clear()
     contract = load_feed("news")
-    catalog = open_glue(tmp_path)
-    table = catalog.open_or_create("news", contract.silver_schema, contract.order, {})
+    lake = connect_lake(Settings(lake=f"file://{tmp_path}", catalog="glue", region="eu-west-1"))
+    table = lake.table(contract)
     table.append([], {"headrace.x": "1"}, {})
     table.refresh()
-    check_key(Lake(open_store(f"file://{tmp_path}"), catalog), PiiKey.of("x" * 32, None))
+    check_key(lake, PiiKey.of("x" * 32, None))
     wider = pa.schema([*contract.silver_schema, pa.field("more", pa.string())])
-    catalog.open_or_create("news", wider, contract.order, {})
+    lake.catalog.open_or_create("news", wider, contract.order, {})
 
     granted = {
         action

@@ -60,7 +60,9 @@ def check_key_policies(graph):
 def check_secrets(graph):
     """Names without values, below the stack's path, encrypted, kept."""
     found = [
-        f"{r.name}: a value" for r in graph.custom if "ecretString" in json.dumps(dict(r.inputs))
+        f"{r.name}: a value"
+        for r in graph.custom
+        if '"secretString":' in json.dumps(dict(r.inputs))
     ]
     found += [f"{r.name}: a version" for r in graph.custom if r.type.endswith(":SecretVersion")]
     for secret in graph.of(SECRET):
