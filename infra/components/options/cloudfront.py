@@ -43,7 +43,10 @@ class CloudFront(Part):
                 "exports",
                 "Files that CloudFront hands out",
                 through=("s3",),
-                writers=({**reader, "Action": "kms:Decrypt", "Resource": "*"},),
+                writers=(
+                    {**reader, "Action": "kms:Decrypt", "Resource": "*"},
+                    self._deliverer(["kms:Decrypt", "kms:GenerateDataKey*"], "*"),
+                ),
             ),
         )
         arn = f"arn:aws:s3:::{context.bucket_name('exports')}/*"
@@ -58,7 +61,7 @@ class CloudFront(Part):
                 statements=[{**reader, "Action": "s3:GetObject", "Resource": arn}],
             ),
         )
-        self._log(distribution)
+        self._log(distribution, key.arn)
         self.domain_name = distribution.domain_name
         self.register_outputs({"domain_name": self.domain_name})
 
@@ -121,16 +124,17 @@ class CloudFront(Part):
         )
         return group.id
 
-    def _log(self, distribution: aws.cloudfront.Distribution) -> None:
+    def _log(self, distribution: aws.cloudfront.Distribution, key_arn: pulumi.Input[str]) -> None:
         """Who fetched what, to CloudWatch's delivery: the older way needs a bucket with ACLs."""
+        objects = f"arn:aws:s3:::{self.context.bucket_name(LOG_FOLDER)}/*"
         bucket = make_bucket(
             self,
             BucketPlan(
                 LOG_FOLDER,
-                None,
+                key_arn,
                 OLD_VERSIONS_DAYS,
                 rules=[expire("old-logs", "", self.context.settings.log_days)],
-                statements=[self._deliverer()],
+                statements=[self._deliverer("s3:PutObject", objects)],
             ),
         )
         source = aws.cloudwatch.LogDeliverySource(
@@ -157,15 +161,16 @@ class CloudFront(Part):
             opts=self.below(),
         )
 
-    def _deliverer(self) -> dict[str, Any]:
+    def _deliverer(self, action: str | list[str], resource: str) -> dict[str, Any]:
+        """CloudWatch's delivery of logs, for this account alone."""
         account = self.context.settings.account_id
         source = f"arn:aws:logs:{CLOUDFRONT_REGION}:{account}:delivery-source:*"
         return {
             "Sid": "LogsArrive",
             "Effect": "Allow",
             "Principal": {"Service": "delivery.logs.amazonaws.com"},
-            "Action": "s3:PutObject",
-            "Resource": f"arn:aws:s3:::{self.context.bucket_name(LOG_FOLDER)}/*",
+            "Action": action,
+            "Resource": resource,
             "Condition": {
                 "StringEquals": {"aws:SourceAccount": account},
                 "ArnLike": {"aws:SourceArn": source},
