@@ -4,9 +4,9 @@
     python deploy/prefect/apply_on_ecs.py --outputs outputs.json [--dry-run] [--prune]
 
 The server is private, so the task's definition (infra/, output
-`prefect_apply_task_definition_arn`) brings its address, its password and the secret values; the
-others are sent along. Waits, prints the task's log, and ends with the task's exit code; 1 if it
-never ran or stopped without one, 2 if the outputs lack something.
+`prefect_apply_task_definition_arn`) brings its address and its password; the values are sent along:
+of a secret only where it lies, the task reads it there. Waits, prints the task's log, and ends with
+the task's exit code; 1 if it never ran or stopped without one, 2 if the outputs lack something.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import boto3
 from batch.flows.declared import PLACEHOLDER, RESOURCES_FILE
 
 CONTAINER = "prefect"
-VALUES, HIDDEN_VALUES = "HEADRACE_PREFECT_VALUES", "HEADRACE_PREFECT_SECRETS"
+VALUES = "PREFECT_STACK_VALUES"
 NEEDED = (
     "prefect_apply_task_definition_arn",
     "batch_cluster_arn",
@@ -32,7 +32,7 @@ NEEDED = (
     "batch_security_group_ids",
 )
 HIDDEN = "[secret]"
-"""What `deploy/stack outputs` says instead of a secret; those reach the task by themselves."""
+"""What `deploy/stack outputs` says instead of a secret: never sent in the clear."""
 
 MAX_OVERRIDES_CHARS = 8192
 """What ECS takes; more is an error of RunTask that does not say so."""
@@ -64,7 +64,7 @@ def build_overrides(outputs: dict[str, Any], flags: list[str]) -> dict[str, Any]
     asked = set(PLACEHOLDER.findall(RESOURCES_FILE.read_text()))
     values = {n: v for n, v in outputs.items() if n in asked and v != HIDDEN}
     command = ["python", "deploy/prefect/apply.py", "--stack", "aws"]
-    command += ["--values-env", VALUES, "--values-env", HIDDEN_VALUES, *flags]
+    command += ["--values-env", VALUES, *flags]
     environment = [{"name": VALUES, "value": json.dumps(values, separators=(",", ":"))}]
     container = {"name": CONTAINER, "command": command, "environment": environment}
     return {"containerOverrides": [container]}

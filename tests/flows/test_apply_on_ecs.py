@@ -78,7 +78,7 @@ def outputs(aws: None) -> dict[str, Any]:
         "batch_security_group_ids": [group],
         "batch_cluster_arn": ecs.create_cluster(clusterName="batch")["cluster"]["clusterArn"],
         "prefect_apply_task_definition_arn": _register(ecs),
-        "alerts_webhook_url": "[secret]",
+        "alerts_webhook_url": f"secretsmanager:{_keep_secret()}",
         "api_endpoint": "https://api.example.com",
     }
 
@@ -127,6 +127,12 @@ class StandIn:
         logs.put_log_events(logGroupName=GROUP, logStreamName=stream, logEvents=events)
 
 
+def _keep_secret() -> str:
+    secrets = boto3.client("secretsmanager")
+    value = json.dumps({"url": WEBHOOK})
+    return str(secrets.create_secret(Name="/headrace/slack", SecretString=value)["ARN"])
+
+
 def _register(ecs: Any) -> str:
     options = {"awslogs-group": GROUP, "awslogs-region": REGION, "awslogs-stream-prefix": "apply"}
     container = {
@@ -149,9 +155,8 @@ def _register(ecs: Any) -> str:
 
 def brought(**more: str) -> dict[str, str]:
     """What the task's definition brings; PATH and HOME stand for the image's."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    secret = json.dumps({"alerts_webhook_url": WEBHOOK})
-    return {**kept, "PYTHONPATH": str(ROOT), "HEADRACE_PREFECT_SECRETS": secret, **more}
+    kept = {n: v for n, v in os.environ.items() if n in ("PATH", "HOME") or n.startswith("AWS_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
 @pytest.fixture
@@ -191,11 +196,14 @@ def test_exit_code_and_log_of_the_task_are_those_of_the_script(script, given, ca
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_secret_that_the_definition_does_not_bring_is_named(script, given, capsys):
-    task = StandIn(brought(HEADRACE_PREFECT_SECRETS="{}"))
+def test_secret_that_is_not_there_is_named(script, given, outputs, capsys):
+    boto3.client("secretsmanager").delete_secret(
+        SecretId="/headrace/slack", ForceDeleteWithoutRecovery=True
+    )
+    task = StandIn(brought())
     assert script.main(["--outputs", str(given)]) == 2
     task.join()
-    assert "lack alerts_webhook_url" in capsys.readouterr().out
+    assert outputs["alerts_webhook_url"].removeprefix("secretsmanager:") in capsys.readouterr().out
 
 
 def test_only_what_resources_ask_for_is_sent_and_nothing_secret(script):
