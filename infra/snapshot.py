@@ -70,7 +70,7 @@ def differences(path: Path, wanted: str) -> list[str]:
 
 def render(graph: Graph) -> str:
     """The golden text of a stack."""
-    names = {text: name for name, text in _references(graph)}
+    names = _references(graph)
     components: dict[str, dict[str, Any]] = {}
     for resource in graph.custom:
         component = components.setdefault(component_of(resource), {})
@@ -97,12 +97,17 @@ def short_type(token: str) -> str:
     return f"{module.partition(':')[2].partition('/')[0]}.{name}"
 
 
-def _references(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Names for computed values: "${bronze.arn}" for the ARN of the bucket bronze."""
+def _references(graph: Graph) -> dict[str, str]:
+    """Names for computed values: "${s3.Bucket bronze.arn}". Not for one that two resources have:
+    the synthesis makes some ARNs of a name alone.
+    """
+    found: dict[str, set[str]] = {}
     for resource in graph.custom:
         for key, value in resource.outputs.items():
             if isinstance(value, str) and len(value) > 8 and value not in resource.inputs.values():
-                yield f"${{{short_type(resource.type)} {resource.name}.{key}}}", value
+                name = f"${{{short_type(resource.type)} {resource.name}.{key}}}"
+                found.setdefault(value, set()).add(name)
+    return {value: min(names) for value, names in found.items() if len(names) == 1}
 
 
 def _inputs(resource: Resource, names: Mapping[str, str]) -> dict[str, Any]:

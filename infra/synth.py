@@ -11,9 +11,11 @@ accepts it (see README.md).
 
 from __future__ import annotations
 
+import gc
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -98,9 +100,24 @@ def synthesise(
     mocks.set_mocks(_NoLookups(), "headrace", stack, is_preview, monitor=monitor)
     given = config if config is not None else read_stack(stack)
     set_all_config({key: _text(value) for key, value in given.items()})
-    mocks.test(lambda: _run(program, graph))()
+    with _no_collection():
+        mocks.test(lambda: _run(program, graph))()
     graph.resources.sort(key=lambda resource: resource.urn)
     return graph
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """A run makes 60,000 tasks while all of pulumi_aws is alive: the garbage collector walked that
+    again and again, and took 1.4 of 2.2 seconds.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _run(program: Callable[[], None], graph: Graph) -> pulumi.Output[None]:

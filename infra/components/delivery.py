@@ -86,7 +86,7 @@ class Delivery(Part):
             opts=self.below(),
         ).arn
         stack = context.settings.stack
-        image = context.arn("ecr", f"repository/{context.settings.image_repository}")
+        image = context.arn("ecr", f"repository/{context.name(context.settings.image_repository)}")
         login = Grant("Login", ("ecr:GetAuthorizationToken",), ("*",))
         state = self._state()
         deploy = self._role(DEPLOY, f"environment:{stack}", (*self._iam(), *state))
