@@ -8,9 +8,12 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 MONGO := $(VENV)/mongo/bin
+TOOLS := $(VENV)/tools
+CHECKOV := $(VENV)/checkov
+POLICIES := $(VENV)/policies
 ARGS ?=
 
-.PHONY: help demo test setup setup-dev setup-extras mongo slow lint types layers format ci lock clean
+.PHONY: help demo test setup setup-dev setup-extras mongo tools scan slow lint types layers format ci lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +25,19 @@ test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
 	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
-	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile $(ARGS)
 
 # A server that speaks MongoDB's protocol, for the extract's tests. In an environment of its own: it
 # is no dependency of ours, and has another licence (GPL-2.0).
 mongo: $(CORE) ## Install a MongoDB-wire server for the tests
 	@test -x $(MONGO)/secantusd-py || { $(BIN)/python -m venv $(VENV)/mongo && \
 	  $(MONGO)/pip --quiet --disable-pip-version-check install secantusdb==0.7.0b3; }
+
+# The scanners: environments of their own, because they pin what headrace needs newer.
+tools: $(TOOLS)/.tools $(CHECKOV)/.tools $(POLICIES)/.tools ## Install the scanners and the policy pack's SDK
+
+scan: $(TOOLS)/.tools ## What the scanners say about workflows, scripts, code and secrets
+	@$(TOOLS)/bin/python deploy/tools/scan.py $(ARGS)
 
 setup-extras: $(CORE) ## Install Prefect and MongoDB's driver as well (`headrace up --with-prefect`)
 	@deploy/bootstrap $(VENV) deploy/requirements-extras.lock
@@ -66,4 +75,16 @@ $(CORE): deploy/requirements.lock pyproject.toml deploy/bootstrap
 
 $(DEV): $(CORE) deploy/requirements-dev.lock
 	@deploy/bootstrap $(VENV) deploy/requirements-dev.lock
+	@touch $@
+
+$(TOOLS)/.tools: deploy/tools/requirements.txt deploy/bootstrap
+	@deploy/bootstrap $(TOOLS) $< --lock-only
+	@touch $@
+
+$(POLICIES)/.tools: infra/policies/requirements.txt deploy/bootstrap
+	@deploy/bootstrap $(POLICIES) $< --lock-only
+	@touch $@
+
+$(CHECKOV)/.tools: deploy/tools/checkov.txt deploy/bootstrap
+	@deploy/bootstrap $(CHECKOV) $< --lock-only
 	@touch $@

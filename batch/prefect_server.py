@@ -19,7 +19,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError
 from stream.local.process import last_line, reap, spawn
 from stream.local.roto import choose_port
-from stream.settings import Settings, child_environment
+from stream.settings import SECRETS, Settings, bare_environment, child_environment
 
 HOST = "127.0.0.1"
 SERVER, FLOWS = "prefect", "prefect-flows"
@@ -67,7 +67,7 @@ JSON_LOGS = {
 
 @dataclass(frozen=True, slots=True)
 class PrefectProcess:
-    """One command to keep running. Its environment holds the settings' secrets: never shown."""
+    """One command to keep running. Its environment may hold the settings' secrets: never shown."""
 
     name: str
     command: tuple[str, ...]
@@ -111,16 +111,21 @@ def plan_prefect(settings: Settings, port: int | None = None) -> PrefectPlan:
             f"cannot write to {folder}: {error.strerror}. Choose another HEADRACE_HOME."
         ) from error
     api_url = f"http://{HOST}:{port}/api"
-    env = _environment(settings, folder, api_url)
+    server = bare_environment(_environment(settings, folder, api_url))
+    flows = _environment(settings, folder, api_url, SECRETS)
     log = settings.home.absolute() / "log"
     serve = ("prefect", "server", "start", "--host", HOST, "--port", str(port))
     return PrefectPlan(
         api_url,
         PrefectProcess(
-            SERVER, (sys.executable, "-m", *serve), log / f"{SERVER}.log", env, f"{api_url}/ready"
+            SERVER,
+            (sys.executable, "-m", *serve),
+            log / f"{SERVER}.log",
+            server,
+            f"{api_url}/ready",
         ),
         PrefectProcess(
-            FLOWS, (sys.executable, "-m", "batch.flows.serve"), log / f"{FLOWS}.log", env
+            FLOWS, (sys.executable, "-m", "batch.flows.serve"), log / f"{FLOWS}.log", flows
         ),
     )
 
@@ -201,10 +206,12 @@ def _wait_until_ready(
         clock.sleep(0.2)
 
 
-def _environment(settings: Settings, folder: Path, api_url: str) -> dict[str, str]:
+def _environment(
+    settings: Settings, folder: Path, api_url: str, secrets: Collection[str] = ()
+) -> dict[str, str]:
     inherited = {
         name: value
-        for name, value in child_environment(settings).items()
+        for name, value in child_environment(settings, secrets).items()
         if not name.startswith("PREFECT_")
     }
     return {

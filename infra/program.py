@@ -20,6 +20,7 @@ from components.orchestration import Orchestration
 from components.paging import Paging
 from components.pools import Surroundings
 from components.producers import Producers
+from components.registrar import Registrar
 from components.security import Security
 from components.streaming import Streaming
 from components.transformation import Transformation
@@ -50,6 +51,7 @@ def deploy() -> None:
     around = Surroundings(network, lake, images, prefect)
     ingestion = Ingestion(context, around, security, streaming.stream_arns)
     transformation = Transformation(context, around, security, streaming.stream_arns)
+    registrar = Registrar(context, around, security)
     pools = (ingestion.pool, transformation.transformation, transformation.lightweight)
     optional = declare_options(
         context, Site(network, security, images.uri), lake, streaming.stream_arns, prefect.api_url
@@ -62,6 +64,7 @@ def deploy() -> None:
     monitoring = Monitoring(context, paging.topic_arns, watched)
     for name, value in prefect_values(network, security, lake, prefect, *pools).items():
         pulumi.export(name, value)
+    pulumi.export("prefect_apply_task_definition_arn", registrar.definition_arn)
     pulumi.export("image_repository", images.repository_name)
     pulumi.export("prefect_api_url", prefect.api_url)
     pulumi.export("lake", lake.environment)

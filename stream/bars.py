@@ -89,7 +89,7 @@ SELECT venue, symbol, minute_ns,
        max(last_ns) AS last_ns, arg_max(last_id, {_LAST}) FILTER (trades > 0) AS last_id,
        bool_or(must_recompute) AS must_recompute
 FROM parts GROUP BY ALL
-"""  # noqa: S608 - constants of this module
+"""  # noqa: S608  # nosec B608: constants of this module
 
 FROM_TRADES = """
 WITH current AS (
@@ -130,7 +130,7 @@ QUALIFY row_number() OVER (
   ORDER BY known_at_ns DESC, CASE kind WHEN 'cancel' THEN 2 WHEN 'correct' THEN 1 ELSE 0 END DESC,
            ts_event_ns DESC, price DESC, size DESC) = 1
 """
-LIVE_TRADES = f"SELECT * FROM ({_LATEST}) WHERE kind <> 'cancel'"  # noqa: S608 - constants
+LIVE_TRADES = f"SELECT * FROM ({_LATEST}) WHERE kind <> 'cancel'"  # noqa: S608  # nosec B608: constants
 CORRECTED_TRADES = "SELECT DISTINCT venue, symbol, ts_event_ns FROM trades WHERE kind <> 'new'"
 
 ROWS = """

@@ -25,13 +25,13 @@ from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.demo_screen import Line, Screen, cells_of, table_of
 from stream.errors import ConfigError, PipelineError
 from stream.heartbeat import Pulse, read_pulse
-from stream.local.platform import create_lake_and_streams, embedded
+from stream.local.platform import create_lake_and_streams, embedded, feed_environment
 from stream.local.process import last_line, reap, spawn
 from stream.producers.produce import Request, Target, produce
 from stream.producers.pump import Figures
 from stream.prove import Proof, prove
 from stream.query import run_query
-from stream.settings import Settings, child_environment
+from stream.settings import Settings
 
 SHARES: Mapping[str, float] = {"trades": 0.7, "quotes": 0.295, "news": 0.005}
 """Share of each feed in the demo's messages."""
@@ -182,13 +182,12 @@ def _demo_settings(settings: Settings, stack: ExitStack, *, keep: bool) -> Setti
 @contextmanager
 def _dataflows(settings: Settings) -> Iterator[list[_Feed]]:
     """One `headrace run` process per feed, ended with the block."""
-    environment = child_environment(settings)
     feeds: list[_Feed] = []
     try:
         for name in SHARES:
             log = settings.home.absolute() / "log" / f"{name}.log"
             command = [sys.executable, "-m", "stream.cli", "run", name]
-            feeds.append(_Feed(name, spawn(command, log, environment), log))
+            feeds.append(_Feed(name, spawn(command, log, feed_environment(settings, name)), log))
         yield feeds
     finally:
         for feed in feeds:

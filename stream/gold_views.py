@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 
 from stream.lake.gold import GoldBuild, read_published, slot_file
+from stream.lake.sql import quote_name, quote_text
 from stream.lake.store import Store
 
 SCHEMA = "gold"
@@ -30,14 +31,15 @@ def add_gold(
     tables = build.relations or {}
     wanted = [name for name in sorted(tables) if is_wanted(name)]
     if wanted:
-        file = _quoted(slot_file(home, build.slot))
-        connection.execute(f"ATTACH '{file}' AS published (READ_ONLY)")
+        file = quote_text(str(slot_file(home, build.slot).absolute()))
+        connection.execute(f"ATTACH {file} AS published (READ_ONLY)")
         connection.execute(f"CREATE SCHEMA {SCHEMA}")
     for name in wanted:
-        source = f'published."{tables[name]}"."{name}"'
-        connection.execute(f'CREATE VIEW {SCHEMA}."{name}" AS FROM {source}')
+        view = quote_name(name)
+        source = f"published.{quote_name(tables[name])}.{view}"
+        connection.execute(f"CREATE VIEW {SCHEMA}.{view} AS FROM {source}")
         if not _exists(connection, name):
-            connection.execute(f'CREATE VIEW "{name}" AS FROM {source}')
+            connection.execute(f"CREATE VIEW {view} AS FROM {source}")
 
 
 def find_gold(store: Store, home: Path) -> GoldBuild | None:
@@ -52,7 +54,3 @@ def _exists(connection: duckdb.DuckDBPyConnection, name: str) -> bool:
     query = "SELECT count(*) FROM duckdb_views() WHERE view_name = ? AND schema_name = 'main'"
     found = connection.execute(query, [name]).fetchone()
     return bool(found and found[0])
-
-
-def _quoted(file: Path) -> str:
-    return str(file.absolute()).replace("'", "''")

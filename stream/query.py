@@ -6,7 +6,9 @@ compaction or a commit meanwhile is never half-seen. `trades_current`, `trades_a
 `ledger_commits` and `gaps` show what the ledger knows. The tables of the published build of Gold
 are there too, as `gold.<table>` and, where the name is free, `<table>`.
 
-Guarantees: `run_query` only reads; rows that were committed before the call are in its answer.
+Guarantees: `run_query` only reads, and nothing but the files of those views: once they are made
+the connection is locked, so SQL reaches no other file, address or setting. Rows that were committed
+before the call are in its answer.
 Not here: proof that the rows are right (`prove`), printing (`cli`).
 """
 
@@ -27,7 +29,7 @@ from stream.lake.entries import HEAD, Entry
 from stream.lake.gold import GoldBuild
 from stream.lake.history import current_slices
 from stream.lake.ledger import open_ledger
-from stream.lake.sql import connect_sql, file_path, parquet_source
+from stream.lake.sql import connect_sql, file_path, lock_sql, parquet_source, quote_name, quote_text
 from stream.ledger_tables import commit_rows, gap_rows, slice_rows
 from stream.quarantine import QUARANTINE_SCHEMA
 from stream.settings import Settings
@@ -47,12 +49,12 @@ DERIVED = {
         f"""
         CREATE VIEW silver.trades_current AS
         SELECT * FROM (SELECT * FROM silver.trades {LATEST_TRADE}) WHERE kind <> 'cancel'
-        """,  # noqa: S608 - constants of this module
+        """,  # noqa: S608  # nosec B608: constants of this module
         f"""
         CREATE MACRO trades_asof(t) AS TABLE
         SELECT * FROM (SELECT * FROM silver.trades WHERE known_at_ns <= t {LATEST_TRADE})
         WHERE kind <> 'cancel'
-        """,  # noqa: S608
+        """,  # noqa: S608  # nosec B608: constants of this module
         "CREATE VIEW trades_current AS FROM silver.trades_current",
     ),
     "bars_1m": (
@@ -165,36 +167,44 @@ def _connect(
 ) -> duckdb.DuckDBPyConnection:
     """A connection with the wanted views."""
     connection = connect_sql(settings.lake, settings.region, zones=tuple(settings.zones.values()))
+    readable: list[str] = []
     try:
         connection.execute("CREATE SCHEMA silver")
         for name in names:
             if is_wanted(name):
-                _add_table(connection, lake.catalog.open(name))
+                readable += _add_table(connection, lake.catalog.open(name))
         if any(is_wanted(name) for name in LEDGER_VIEWS):
-            _add_ledger(connection, lake, names)
+            readable += _add_ledger(connection, lake, names)
         if gold is not None:
             add_gold(connection, settings.home, gold, is_wanted)
+        lock_sql(connection, readable)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _add_table(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> None:
-    """A table's view, and the views that resolve its corrections."""
-    source = parquet_source([address for address, _ in table.data_files()], table.arrow_schema)
-    connection.execute(f"CREATE VIEW silver.{table.name} AS SELECT * FROM {source}")  # noqa: S608
-    connection.execute(f"CREATE VIEW {table.name} AS FROM silver.{table.name}")
+def _add_table(connection: duckdb.DuckDBPyConnection, table: LakeTable) -> list[str]:
+    """A table's view, and the views that resolve its corrections; the files that they read."""
+    addresses = [address for address, _ in table.data_files()]
+    name, source = quote_name(table.name), parquet_source(addresses, table.arrow_schema)
+    view = f"CREATE VIEW silver.{name} AS SELECT * FROM {source}"  # noqa: S608  # nosec B608: quoted
+    connection.execute(view)
+    connection.execute(f"CREATE VIEW {name} AS FROM silver.{name}")
     for statement in DERIVED.get(table.name, ()):
         connection.execute(statement)
+    return addresses
 
 
-def _add_ledger(connection: duckdb.DuckDBPyConnection, lake: Lake, names: Sequence[str]) -> None:
+def _add_ledger(
+    connection: duckdb.DuckDBPyConnection, lake: Lake, names: Sequence[str]
+) -> list[str]:
+    """The views of what the ledger knows; the files that they read."""
     entries = [entry for name in names for entry in _entries(lake, name)]
     connection.register("ledger_slices", slice_rows(entries))
     connection.register("ledger_commits", commit_rows(entries))
     connection.register("gaps", gap_rows(entries))
-    _add_quarantine(connection, lake, entries)
+    return _add_quarantine(connection, lake, entries)
 
 
 def _entries(lake: Lake, name: str) -> list[Entry]:
@@ -206,8 +216,8 @@ def _entries(lake: Lake, name: str) -> list[Entry]:
 
 def _add_quarantine(
     connection: duckdb.DuckDBPyConnection, lake: Lake, entries: Sequence[Entry]
-) -> None:
-    """Rejected messages that no redrive has landed."""
+) -> list[str]:
+    """Rejected messages that no redrive has landed; the files that hold them."""
     slices = current_slices(entries).values()
     objects = [(s.feed, s.record.quarantine.path) for s in slices if s.record.quarantine]
     landed = [message for state in slices for message in sorted(state.landed)]
@@ -218,7 +228,7 @@ def _add_quarantine(
             pa.field("object", pa.string()),
         ]
         connection.register("quarantine", pa.schema(fields).empty_table())
-        return
+        return []
     paths = [file_path(lake.store.uri(path)) for _, path in objects]
     connection.register(
         "quarantine_objects",
@@ -240,7 +250,7 @@ def _add_quarantine(
             }
         ),
     )
-    files = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+    files = ", ".join(map(quote_text, paths))
     connection.execute(
         f"""
         CREATE VIEW quarantine AS
@@ -248,8 +258,9 @@ def _add_quarantine(
         FROM read_parquet([{files}], filename = true) q
         JOIN quarantine_objects o USING (filename)
         ANTI JOIN redriven_messages USING (object, record_no, line_no)
-        """  # noqa: S608 - paths that the ledger names
+        """  # noqa: S608  # nosec B608: quoted paths that the ledger names
     )
+    return paths
 
 
 @contextmanager
@@ -259,6 +270,11 @@ def _explained(names: Sequence[str]) -> Iterator[None]:
         yield
     except duckdb.CatalogException as error:
         raise ConfigError(f"{_one_line(error)} What exists: {', '.join(names)}.") from None
+    except duckdb.PermissionException as error:
+        raise ConfigError(
+            f"{_one_line(error)} `headrace query` reads the tables and views of the lake, no other "
+            f"file or address. What exists: {', '.join(names)}."
+        ) from None
     except (duckdb.IOException, duckdb.HTTPException) as error:
         raise StoreUnavailableError(
             f"cannot read the lake: {_one_line(error)} Ask again; if it stays, `headrace prove` "

@@ -7,6 +7,7 @@ bad field and what it accepts; `headrace check` prints the effective values, sec
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -95,6 +96,11 @@ class Settings(BaseSettings):
         None, description="Secrets Manager name or ARN of the FMP key, if fmp_api_key is unset"
     )
     fmp_calls_per_minute: int = Field(300, ge=1, le=10_000, description="Budget of calls to FMP")
+    news_private_hosts: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:,-]*$",
+        description="Hosts of RSS feeds, comma-separated, that may be private and without TLS",
+    )
     mongo_uri: SecretStr | None = Field(None, description="mongodb://…, with its password")
     mongo_secret_id: str | None = Field(
         None, description="Secrets Manager name or ARN of the MongoDB address, if it is unset"
@@ -176,6 +182,11 @@ class Settings(BaseSettings):
         return self.catalog == "sqlite" and all(root.startswith("file://") for root in roots)
 
     @property
+    def private_hosts(self) -> tuple[str, ...]:
+        """Hosts of RSS feeds that need not be of the public internet."""
+        return tuple(host for host in self.news_private_hosts.lower().split(",") if host)
+
+    @property
     def slice_rule(self) -> SliceRule:
         """The slicing rule of live flows."""
         return SliceRule(self.window_ms, self.slice_max_rows, self.slice_max_bytes)
@@ -226,16 +237,46 @@ def aws_credentials() -> AwsCredentials | None:
     return AwsCredentials(key, SecretStr(secret), SecretStr(token) if token else None)
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
-    """The environment that gives a child process exactly these settings."""
+SECRETS = tuple(
+    name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+)
+"""The settings that are never shown."""
+
+AWS_SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+)
+"""Variables of the AWS SDKs that hold what opens an account."""
+
+
+def child_environment(settings: Settings, secrets: Collection[str] = ()) -> dict[str, str]:
+    """The environment that gives a child process exactly these settings.
+
+    Args: secrets: those that this child needs. It gets no other one: what it logs, dumps or starts
+    itself cannot show what it never had.
+    """
     values = {
         f"HEADRACE_{name.upper()}": str(
             value.get_secret_value() if isinstance(value, SecretStr) else value
         )
         for name, value in settings
-        if value is not None
+        if value is not None and (name in secrets or name not in SECRETS)
     }
-    return {**os.environ, **values, "HEADRACE_HOME": str(settings.home.absolute())}
+    return {**_without_our_secrets(), **values, "HEADRACE_HOME": str(settings.home.absolute())}
+
+
+def bare_environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
+    """For a child that asks neither AWS nor any source: `settings` (default: this process's
+    environment) without what opens an account.
+    """
+    found = _without_our_secrets() if settings is None else settings
+    return {name: value for name, value in found.items() if name not in AWS_SECRETS}
+
+
+def _without_our_secrets() -> dict[str, str]:
+    ours = {f"HEADRACE_{name.upper()}" for name in SECRETS}
+    return {name: value for name, value in os.environ.items() if name not in ours}
 
 
 def correlation_id() -> str | None:
@@ -279,6 +320,5 @@ def _explain(error: object) -> str:
     name = ".".join(str(part) for part in error["loc"])
     info = Settings.model_fields.get(name)
     meaning = f" ({info.description})" if info else ""
-    is_secret = info is not None and "SecretStr" in str(info.annotation)
-    found = "a secret that is not shown" if is_secret else repr(error.get("input"))
+    found = "a secret that is not shown" if name in SECRETS else repr(error.get("input"))
     return f"HEADRACE_{name.upper()}{meaning}: {error['msg']}, found {found}"

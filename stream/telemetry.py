@@ -185,10 +185,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+QUIET_LOGGERS = (
+    *("botocore", "boto3", "aiobotocore", "s3transfer", "urllib3", "httpx", "httpcore"),
+    *("websockets", "pymongo"),
+)
+"""At DEBUG they print requests and answers whole: tokens, secrets, documents with personal data."""
+
+
 def set_up_logging(
     level: str, style: Literal["text", "json"] = "text", correlation: str | None = None
 ) -> None:
-    """Send logs to stderr. SDKs log at WARNING at most: at DEBUG they print requests whole.
+    """Send logs to stderr. SDKs log at WARNING at most (`QUIET_LOGGERS`).
 
     Args: correlation: the job that this process belongs to; in every JSON line as `flow_run_id`.
     """
@@ -197,7 +204,7 @@ def set_up_logging(
     as_json.correlation = correlation
     handler.setFormatter(as_json if style == "json" else plain)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in ("botocore", "boto3", "aiobotocore", "urllib3", "httpx", "httpcore", "websockets"):
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

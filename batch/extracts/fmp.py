@@ -25,6 +25,7 @@ from stream.errors import ConfigError, PipelineError, StoreUnavailableError, Thr
 from stream.feeds.prices_intraday import INTERVALS, ZONES
 
 FMP_URL = "https://financialmodelingprep.com/stable"
+FMP_HOSTS = ("financialmodelingprep.com",)
 
 NEWS_PER_PAGE = 250
 """The most that FMP gives, whatever limit is asked for."""
@@ -86,7 +87,13 @@ class FmpExtractor:
     ) -> None:
         """Raises: ConfigError for an unusable key or address."""
         self._client = JsonClient(
-            "FMP", base_url, key_header="apikey", api_key=api_key, rule=rule, clock=clock
+            "FMP",
+            base_url,
+            hosts=FMP_HOSTS,
+            key_header="apikey",
+            api_key=api_key,
+            rule=rule,
+            clock=clock,
         )
 
     def __enter__(self) -> Self:

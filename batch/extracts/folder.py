@@ -102,7 +102,9 @@ class LocalPlace:
     def open(self, found: FoundFile) -> Iterator[BinaryIO]:
         path = self._folder / found.name
         try:
-            stream = path.open("rb")
+            # A link was refused or passed over when we looked: one that came since is not followed.
+            flags = 0 if self._is_file else os.O_NOFOLLOW
+            stream = os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags), "rb")
         except OSError as error:
             raise ConfigError(f"files {path}: cannot be read ({error.strerror})") from error
         with stream:

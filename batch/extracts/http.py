@@ -2,9 +2,10 @@
 
 Guarantees: all threads share one budget of calls; a failed attempt (429, 5xx, no or half an
 answer, something other than JSON) is repeated a bounded number of times with growing, scattered
-waits; Retry-After holds back every thread; an answer is whole and bounded in size; no redirect is
-followed, so the key goes to one host only. The key travels in a header: it is in no address, log
-line, error or object, and what the server says is shown without it.
+waits; Retry-After holds back every thread; an answer is whole and bounded in bytes and values; only
+named hosts are asked and no redirect is followed, so the key goes nowhere else. The key travels in
+a header: it is in no address, log line, error or object, and what the server says is shown without
+it.
 Not here: what is asked for and what an answer means (`fmp`), the budget (`budget`).
 """
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Self
@@ -31,13 +32,14 @@ from stream.errors import (
     StoreUnavailableError,
     ThrottledError,
 )
+from stream.producers.address import THIS_MACHINE, is_allowed_by_name
+from stream.producers.answer import ACCEPT_ENCODING, BoundedBody, UnreadableAnswerError
 from stream.producers.retry_after import read_retry_after
 
 log = logging.getLogger(__name__)
 
 _SHOWN_CHARACTERS = 200
 _UNREADABLE = object()
-_THIS_MACHINE = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class CallRule:
     to more than a minute, after which an API that counts by the minute counts anew. A server that
     asks for more than `max_retry_after_seconds` ends the extract: no worker sleeps for hours.
     `answer_seconds` bounds an answer that trickles, `timeout_seconds` the silence within one.
+    `max_answer_values`: of JSON; an empty object costs 3 bytes to send and 64 to hold.
     """
 
     calls_per_minute: int = 300
@@ -58,6 +61,7 @@ class CallRule:
     max_backoff_seconds: float = 60.0
     max_retry_after_seconds: float = 900.0
     max_answer_bytes: int = 64 * 1024 * 1024
+    max_answer_values: int = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +87,16 @@ class JsonClient:
         name: str,
         base_url: str,
         *,
+        hosts: Collection[str],
         key_header: str,
         api_key: SecretStr,
         rule: CallRule | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        """`name` is what errors call the API. Raises: ConfigError (address or key unusable)."""
-        check_address(name, base_url)
+        """`name` is what errors call the API; `hosts` are all that it has: no other one is asked,
+        except a server on this machine. Raises: ConfigError (address or key unusable).
+        """
+        check_address(name, base_url, hosts)
         check_key(name, api_key)
         self._name = name
         self._base_url = base_url.rstrip("/")
@@ -98,7 +105,11 @@ class JsonClient:
         self._rule = rule or CallRule()
         self._clock = clock
         self._budget = CallBudget(self._rule.calls_per_minute, clock)
-        self._http = httpx.Client(timeout=self._rule.timeout_seconds, follow_redirects=False)
+        self._http = httpx.Client(
+            timeout=self._rule.timeout_seconds,
+            follow_redirects=False,
+            headers={"Accept-Encoding": ACCEPT_ENCODING},
+        )
         # httpx logs every address at INFO: thousands of lines an extract that say nothing.
         logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -141,6 +152,11 @@ class JsonClient:
                 f"{where}: the answer has more than {self._rule.max_answer_bytes:,} bytes; ask for "
                 "fewer days or symbols"
             )
+        if _count_values(data) > self._rule.max_answer_values:
+            raise ConfigError(
+                f"{where}: the answer has more than {self._rule.max_answer_values:,} values; ask "
+                "for fewer days or symbols"
+            )
         value = _parse(data)
         if value is _UNREADABLE:
             kind = self._redact(headers.get("Content-Type", "none"))
@@ -157,26 +173,32 @@ class JsonClient:
         self, where: str, path: str, params: Mapping[str, str]
     ) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body; of a body that is too large only so much as shows it."""
-        body = bytearray()
+        body = BoundedBody("", 0)
         until = self._clock.monotonic() + self._rule.answer_seconds
         failure = ""
         try:
             with self._http.stream(
                 "GET", f"{self._base_url}/{path}", params=dict(params), headers=self._key()
             ) as answer:
-                for chunk in answer.iter_bytes():
-                    body += chunk
+                encoding = answer.headers.get("Content-Encoding", "")
+                body = BoundedBody(encoding, self._rule.max_answer_bytes)
+                for chunk in answer.iter_raw():
+                    body.feed(chunk)
                     if self._clock.monotonic() > until:
                         failure = f"not whole after {self._rule.answer_seconds:.0f} s"
                         break
-                    if len(body) > self._rule.max_answer_bytes:
+                    if body.is_too_large:
                         break
+                else:
+                    body.check_whole()
+        except UnreadableAnswerError as error:
+            failure = str(error)
         except httpx.HTTPError as error:
             # Its name alone, and raised outside: the error holds the request, that holds the key.
             failure = type(error).__name__
         if failure:
             raise StoreUnavailableError(f"{where}: no whole answer ({failure})")
-        return answer.status_code, answer.headers, bytes(body)
+        return answer.status_code, answer.headers, body.data
 
     def _key(self) -> dict[str, str]:
         return {self._key_header: self._api_key.get_secret_value()}
@@ -234,18 +256,20 @@ class _AskedToLeaveError(ThrottledError):
     """The server wants no call for longer than an extract waits."""
 
 
-def check_address(name: str, base_url: str) -> None:
-    """Refuse an address that would show the key, or holds one itself. Raises: ConfigError."""
+def check_address(name: str, base_url: str, hosts: Collection[str]) -> None:
+    """Refuse an address that would show the key, holds one itself, or is of a host that is none of
+    the API's. Raises: ConfigError.
+    """
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL:
         url = httpx.URL()
-    is_safe = url.scheme == "https" or (url.scheme == "http" and url.host in _THIS_MACHINE)
-    if not url.host or not is_safe or url.userinfo or url.query:
+    is_known = is_allowed_by_name(base_url, hosts=hosts, private=THIS_MACHINE)
+    if not url.host or not is_known or url.userinfo or url.query:
         raise ConfigError(
             f"{name}: base address with scheme {url.scheme!r} and host {url.host!r}; expected "
-            "https://host/path without user, password or query (plain http, which shows the key, "
-            "only to this machine)"
+            f"https://host/path of {', '.join(hosts)} without user, password or query (plain http, "
+            "which shows the key, only to this machine)"
         )
 
 
@@ -262,3 +286,8 @@ def _parse(data: bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         return _UNREADABLE
+
+
+def _count_values(data: bytes) -> int:
+    """At least as many as the JSON has; commas in texts count, too."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")

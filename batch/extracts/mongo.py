@@ -114,7 +114,8 @@ class MongoExtractor:
         except (PyMongoError, ValueError, TypeError, UserWarning) as error:
             raise ConfigError(
                 f"MongoDB: the URI cannot be used ({type(error).__name__}): expected "
-                "mongodb://user:password@host:port/?options, user and password percent-encoded"
+                "mongodb://USER:PASSWORD@host:port/?options, "  # pragma: allowlist secret
+                "user and password percent-encoded"
             ) from None
 
     def _collection(self, client: Any, name: str) -> Any:

@@ -23,7 +23,7 @@ def start_guard() -> subprocess.Popen[bytes] | None:
     group = os.getpid()
     if os.getpgid(0) != group:
         return None
-    return subprocess.Popen(  # noqa: S603 - our own script
+    return subprocess.Popen(  # noqa: S603  # nosec B603: our own script
         [sys.executable, "-I", "-S", __file__, str(group)],
         stdin=subprocess.PIPE,
         start_new_session=True,

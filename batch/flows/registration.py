@@ -68,7 +68,7 @@ def deploy(names: Sequence[str]) -> None:
     """Run `prefect deploy` for some deployments. Raises: RetryableError with what it said."""
     chosen = [part for name in names for part in ("--name", name)]
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", *chosen]
-    answer = subprocess.run(  # noqa: S603 - the tool of this environment
+    answer = subprocess.run(  # noqa: S603  # nosec B603: the tool of this environment
         [*command, "--prefect-file", str(PREFECT_FILE)],
         cwd=ROOT,
         capture_output=True,

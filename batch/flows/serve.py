@@ -39,7 +39,7 @@ def main() -> int:
     """
     try:
         wait_for_server(PREFECT_API_URL.value())
-        subprocess.run(  # noqa: S603 - our own script
+        subprocess.run(  # noqa: S603  # nosec B603: our own script
             [sys.executable, APPLY, "--only", "limits,variables,automations"], check=True
         )
         deployments = [build(declared) for declared in read_declared()]

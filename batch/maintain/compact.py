@@ -33,7 +33,7 @@ from stream.lake.connect import Lake
 from stream.lake.entries import Head, ObjectRef, Rewrite
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Change, Ledger
-from stream.lake.sql import connect_sql, parquet_source
+from stream.lake.sql import connect_sql, parquet_source, quote_text
 from stream.lake.store import file_sha256
 from stream.silver import SilverWriter, slice_dictionary
 
@@ -250,12 +250,13 @@ class _Compaction:
     def write(self, group: Group, schema: pa.Schema, local: Path) -> pq.FileMetaData:
         """Sort the rows of a group into a local file; DuckDB spills what exceeds its memory."""
         source = parquet_source([file.address for file in group.files], schema)
-        spill = str(local.parent / "spill")
+        spill = quote_text(str(local.parent / "spill"))
         with closing(connect_sql(self._lake.store.root, self._region, threads=2)) as sql:
-            sql.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory='{spill}'")
+            sql.execute(f"SET memory_limit='{MEMORY_LIMIT}'; SET temp_directory={spill}")
             distinct = 0
             if "symbol" in schema.names:
-                symbols = sql.execute(f"SELECT count(DISTINCT symbol) FROM {source}")  # noqa: S608
+                counting = f"SELECT count(DISTINCT symbol) FROM {source}"  # noqa: S608  # nosec B608: quoted files
+                symbols = sql.execute(counting)
                 distinct = (symbols.fetchone() or (1,))[0]
             rows = sql.execute(f"FROM {source} ORDER BY {self._order_by()}")
             writer = SilverWriter(local, schema, self._dictionary, distinct_symbols=distinct)

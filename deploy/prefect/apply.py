@@ -4,14 +4,16 @@ Pools, limits, variables, blocks, deployments, automations, in this order: each 
 before it. Everything is compared first and written only where it differs, so a second run says
 "unchanged" throughout. The server is the one of PREFECT_API_URL. Only names of fields are
 printed, never values: they may be secret. A value "secretsmanager:ARN" is read from there, so that
-the file of values holds no secret. Exit code 0 ok, 1 failed, 2 something to change.
-Not here: comparing (`batch.flows.steps`, `batch.flows.registration`), the servers (infra/).
+the values hold no secret. Exit code 0 ok, 1 failed, 2 something to change.
+Not here: comparing (`batch.flows.steps`, `batch.flows.registration`), the servers (infra/), a
+server that only the stack's own network reaches (`apply_on_ecs.py` runs this there).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -47,8 +49,11 @@ SECRET, SECRET_PARTS = "secretsmanager:", 7
 def main(arguments: list[str] | None = None) -> int:
     """Apply and print every step; returns the exit code."""
     options = _parse(arguments)
+    # It prints a whole address that it cannot parse, and the address of a webhook is its key.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
     try:
-        apply(options.stack, _read_values(options.values), _choose(options), options.dry_run)
+        values = {**_read_values(options.values), **_read_environment(options.values_env)}
+        apply(options.stack, values, _choose(options), options.dry_run)
     except ConfigError as error:
         return _fail(str(error), 2)
     except PipelineError as error:
@@ -82,6 +87,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--stack", choices=STACKS, default="local")
     parser.add_argument("--values", type=Path, help="JSON file with the values of the stack")
+    parser.add_argument(
+        "--values-env", action="append", default=[], metavar="NAME", help="the same in a variable"
+    )
     parser.add_argument("--only", help=f"some of {','.join(ALWAYS)}")
     parser.add_argument("--prune", action="store_true", help="delete ours that are undeclared")
     parser.add_argument("--dry-run", action="store_true", help="only say what would change")
@@ -99,13 +107,27 @@ def _read_values(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        values = json.loads(path.read_text())
+        return _parse_values(f"--values {path}", path.read_text())
     except OSError as error:
         raise ConfigError(f"--values {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"--values {path} is no JSON: {error}") from error
+
+
+def _read_environment(names: list[str]) -> dict[str, Any]:
+    if unset := [name for name in names if name not in os.environ]:
+        raise ConfigError(f"--values-env: {', '.join(unset)} not set in this environment")
+    values: dict[str, Any] = {}
+    for name in names:
+        values |= _parse_values(f"--values-env {name}", os.environ[name])
+    return values
+
+
+def _parse_values(where: str, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except ValueError:  # its message may quote a secret
+        raise ConfigError(f"{where} is no JSON") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"--values {path}: an object of names and values is expected")
+        raise ConfigError(f"{where}: an object of names and values is expected")
     return {name: _read_value(name, value) for name, value in values.items()}
 
 

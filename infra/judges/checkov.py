@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from synth import Graph
 
 from judges.environment import program
@@ -49,9 +49,31 @@ def scan(graph: Graph, folder: Path) -> Report:
     return _report(json.loads(done.stdout))
 
 
-def skipped() -> set[str]:
-    """The checks of the skip list."""
-    return set(yaml.safe_load(SKIPS.read_text())["skip-check"])
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """One line of the skip list: a check, where it may fail, and why."""
+
+    check: str
+    where: str
+    reason: str
+
+    def covers(self, failure: tuple[str, str]) -> bool:
+        """Whether that failure is the one that is meant."""
+        check, address = failure
+        return check == self.check and self.where in address
+
+
+def read_skips() -> list[Skip]:
+    """The skip list. checkov itself reads only the checks' names.
+
+    Raises: ValueError if a line has no place or no reason.
+    """
+    lines = [line for line in SKIPS.read_text().splitlines() if re.match(r"\s+- CKV", line)]
+    found = [re.fullmatch(r"\s+- (\w+)\s+# only (\w+): (.+)", line) for line in lines]
+    bad = [line for line, match in zip(lines, found, strict=True) if match is None]
+    if bad:
+        raise ValueError(f'{SKIPS.name}: expected "- CHECK  # only WHERE: REASON", found {bad}')
+    return [Skip(*match.groups()) for match in found if match]
 
 
 def _report(found: dict[str, Any]) -> Report:

@@ -56,6 +56,7 @@ def produce(feed: str, as_json: bool, **given: Any) -> int:
         feed,
         source=source,
         fmp_api_key=settings.fmp_api_key,
+        private_hosts=settings.private_hosts,
         state_folder=settings.home / "producers",
         **options,
     )

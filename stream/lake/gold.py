@@ -10,14 +10,18 @@ Not here: how a build is made and audited (`batch.gold`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import orjson
 
+from stream.errors import FatalError
 from stream.lake.layout import GoldBuildKey
 from stream.lake.store import Store
+
+_SLOT = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 DATABASE = "headrace"
 """The name of the DuckDB file, and so of its database."""
@@ -49,6 +53,8 @@ class GoldBuild:
     def from_bytes(cls, data: bytes) -> GoldBuild:
         """Read `to_bytes` back. Raises: ValueError, KeyError or TypeError if it is none."""
         raw = orjson.loads(data)
+        if not _SLOT.fullmatch(raw["slot"]):  # it becomes a part of a path
+            raise ValueError(f"slot {raw['slot'][:80]!r} is no name of a slot")
         return cls(**{**raw, "days": tuple(raw["days"]), "retired": tuple(raw["retired"])})
 
 
@@ -59,9 +65,20 @@ def read_published(store: Store, target: str) -> GoldBuild | None:
 
 
 def read_build(store: Store, target: str, number: int) -> GoldBuild | None:
-    """One published build; None if there is none of that number (any more)."""
-    data = store.get(GoldBuildKey(target, number).path)
-    return GoldBuild.from_bytes(data) if data else None
+    """One published build; None if there is none of that number (any more).
+
+    Raises: FatalError for a record that no build wrote.
+    """
+    path = GoldBuildKey(target, number).path
+    data = store.get(path)
+    try:
+        return GoldBuild.from_bytes(data) if data else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise FatalError(
+            f"{path} is no record of a build ({type(error).__name__}: {error}). Find out who "
+            "wrote it; restore it from the bucket's versions, or delete it: the build before is "
+            "published again."
+        ) from error
 
 
 def build_numbers(store: Store, target: str) -> list[int]:

@@ -24,6 +24,8 @@ from stream.settings import AwsCredentials, aws_credentials, aws_endpoint
 _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+    "allow_community_extensions": "false",
+    "allow_persistent_secrets": "false",  # pragma: allowlist secret
 }
 _SIMPLE = {
     pa.string(): "VARCHAR",
@@ -80,16 +82,16 @@ def parquet_source(
     digits and overflows on price x size. No files: a typed table without rows.
     """
     if not addresses:
-        columns = [f"NULL::{duckdb_type(f.type)} AS {_name(f.name)}" for f in schema]
+        columns = [f"NULL::{duckdb_type(f.type)} AS {quote_name(f.name)}" for f in schema]
         extra = [*columns, "NULL::VARCHAR AS filename"] if with_address else columns
         return f"(SELECT {', '.join(extra)} WHERE false)"
-    files = ", ".join(_text(file_path(address)) for address in addresses)
+    files = ", ".join(quote_text(file_path(address)) for address in addresses)
     address = ", filename = true" if with_address else ""
     if any(pa.types.is_nested(field.type) for field in schema):
         return f"read_parquet([{files}], union_by_name = true{address})"
     fields = ", ".join(
-        f"{_field_id(field)}: {{name: {_text(field.name)}, type: {_text(duckdb_type(field.type))}, "
-        "default_value: NULL}"
+        f"{_field_id(field)}: {{name: {quote_text(field.name)}, "
+        f"type: {quote_text(duckdb_type(field.type))}, default_value: NULL}}"
         for field in schema
     )
     return f"read_parquet([{files}], schema = MAP {{{fields}}}{address})"
@@ -114,6 +116,17 @@ def duckdb_type(kind: pa.DataType) -> str:
 def file_path(address: str) -> str:
     """An object's address as DuckDB reads it: folders by path, S3 by address."""
     return address.removeprefix("file://")
+
+
+def lock_sql(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:
+    """From now on SQL reads these files and nothing else: no other path, no address, no Python
+    variable, no extension, and no SET that would take it back. What is attached stays open.
+    """
+    paths = ", ".join(quote_text(file_path(address)) for address in readable)
+    connection.execute(f"SET allowed_paths = [{paths}]")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _reach_s3(connection: duckdb.DuckDBPyConnection, buckets: Sequence[str], region: str) -> None:
@@ -184,9 +197,19 @@ def _field_id(field: pa.Field) -> int:
     return int(field.metadata[b"PARQUET:field_id"])
 
 
-def _text(value: str) -> str:
+def quote_text(value: str) -> str:
+    """A string literal.
+
+    >>> quote_text("it's")
+    "'it''s'"
+    """
     return "'" + value.replace("'", "''") + "'"
 
 
-def _name(value: str) -> str:
+def quote_name(value: str) -> str:
+    """An identifier, whatever it holds.
+
+    >>> quote_name('a"; DROP TABLE b')
+    '"a""; DROP TABLE b"'
+    """
     return '"' + value.replace('"', '""') + '"'

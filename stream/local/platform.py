@@ -33,7 +33,7 @@ from stream.local.state import (
     write_state,
 )
 from stream.local.supervisor import Child, Supervisor
-from stream.settings import Settings, aws_endpoint, child_environment, set_aws_environment
+from stream.settings import SECRETS, Settings, aws_endpoint, child_environment, set_aws_environment
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def up(
     state_path(home).unlink(missing_ok=True)
     output = home / "log" / "platform.log"
     command = [sys.executable, *addition.command, *feeds]
-    daemon = spawn_daemon(command, output, child_environment(settings))
+    daemon = spawn_daemon(command, output, child_environment(settings, SECRETS))
     deadline = clock.monotonic() + UP_SECONDS
     while clock.monotonic() < deadline:
         state = read_state(home)
@@ -243,10 +243,17 @@ def _prepare(settings: Settings, feeds: Sequence[str], endpoint: str) -> list[Ch
             name=feed,
             command=[sys.executable, "-m", "stream.cli", "run", feed],
             log=home / "log" / f"{feed}.log",
-            env=child_environment(settings),
+            env=feed_environment(settings, feed),
         )
         for feed in feeds
     ]
+
+
+def feed_environment(settings: Settings, feed: str) -> dict[str, str]:
+    """What a feed's dataflow needs: of the secrets, the key that masks, if it has what to mask."""
+    from stream.feeds import load_feed  # noqa: PLC0415 - as above
+
+    return child_environment(settings, ("pii_key",) if load_feed(feed).pii_columns else ())
 
 
 def _wait_until_up(home: Path, clock: Clock) -> PlatformState:

@@ -53,7 +53,7 @@ def spawn_daemon(
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603 - our own commands, no shell
+            return subprocess.Popen(  # noqa: S603  # nosec B603: our own commands, no shell
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -131,6 +131,8 @@ def last_line(log: Path, limit: int = 4_096) -> str:
 
 def _identify_by_ps(pid: int) -> ProcessId | None:
     command = ["/bin/ps", "-o", "lstart=,stat=", "-p", str(pid)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run(  # noqa: S603  # nosec B603: fixed, but for a number
+        command, capture_output=True, text=True, check=False
+    )
     started, _, state = answer.stdout.strip().rpartition(" ")
     return ProcessId(pid, started.strip()) if started and not state.startswith("Z") else None

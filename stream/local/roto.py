@@ -19,6 +19,7 @@ from pathlib import Path
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError
 from stream.local.process import last_line, reap, spawn
+from stream.settings import bare_environment
 
 HOST = "127.0.0.1"
 START_SECONDS = 15.0
@@ -49,7 +50,9 @@ class Roto:
         prepare_folder(self._data)
         port = choose_port(self._data / "port")
         self._child = spawn(
-            [binary, "--host", HOST, "--port", str(port), "--data-dir", self._data], self._log
+            [binary, "--host", HOST, "--port", str(port), "--data-dir", self._data],
+            self._log,
+            bare_environment(),
         )
         self._wait_until_ready(port)
         add_missing_index(self._data / "kinesis.db")

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before the request above: nobody will tell us
             raise SystemExit(1)
-    os.execv(command[0], command)  # noqa: S606 - the command comes from our own parent
+    os.execv(command[0], command)  # noqa: S606  # nosec B606: the command comes from our own parent
 
 
 if __name__ == "__main__":

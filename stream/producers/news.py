@@ -4,8 +4,9 @@ Asks with ETag, If-Modified-Since and a since cursor; obeys Retry-After and its 
 backs off on errors. Remembers the items it handed out (bounded) in a small file, written only
 after `commit`: when the items are stored. Guarantees: an item in an answer that was read leaves
 at least once; a repeat needs a crash between storing and `commit`, or more than `MAX_SEEN` items
-in between. A key is in no address, log line or error. Not here: request and item shapes
-(`news_source`).
+in between. A key is in no address, log line or error. No redirect is followed, an answer is
+bounded in bytes and time, and a host that a user chose is asked only where it is public.
+Not here: request and item shapes (`news_source`).
 """
 
 from __future__ import annotations
@@ -24,24 +25,30 @@ import orjson
 
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError, RetryableError, StoreUnavailableError, ThrottledError
+from stream.producers.address import check_resolved
+from stream.producers.answer import ACCEPT_ENCODING, BoundedBody, UnreadableAnswerError
 from stream.producers.news_source import Item, NewsFeed
 from stream.producers.retry_after import read_retry_after
-from stream.producers.rss import UnreadableAnswerError
+from stream.producers.rss import MAX_ITEMS
 
 log = logging.getLogger(__name__)
 
-MAX_SEEN = 5_000
+MAX_SEEN = MAX_ITEMS
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_RETRY_AFTER_SECONDS = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
 class PollRule:
-    """How often and how patiently. `min_gap_seconds` lies between any two requests."""
+    """How often and how patiently. `min_gap_seconds` lies between any two requests.
+
+    `answer_seconds` bounds an answer that trickles, `timeout_seconds` the silence within one.
+    """
 
     interval_seconds: float = 30.0
     min_gap_seconds: float = 0.25
     timeout_seconds: float = 20.0
+    answer_seconds: float = 120.0
     max_pages: int = 10
     backoff_seconds: float = 1.0
     max_backoff_seconds: float = 300.0
@@ -186,8 +193,10 @@ class NewsSource:
     ) -> tuple[bytes, httpx.Headers] | None:
         """Body and headers; None if nothing changed. Raises: RetryableError, ConfigError."""
         await self._keep_gap()
+        if not self._feed.has_fixed_host:
+            await check_resolved(f"news {self._where}", self._feed.url, self._feed.private_hosts)
         request = self._feed.request(page, self._memory.since)
-        headers = dict(request.headers)
+        headers = {**request.headers, "Accept-Encoding": ACCEPT_ENCODING}
         if page == 0 and self._memory.etag:
             headers["If-None-Match"] = self._memory.etag
         if page == 0 and self._memory.last_modified:
@@ -196,13 +205,22 @@ class NewsSource:
         # An address given with its own query (a token, say) keeps it: httpx would replace it.
         params = dict(request.params) or None
         try:
-            async with client.stream("GET", request.url, params=params, headers=headers) as answer:
+            async with (
+                asyncio.timeout(self._rule.answer_seconds),
+                client.stream("GET", request.url, params=params, headers=headers) as answer,
+            ):
                 if answer.status_code == httpx.codes.NOT_MODIFIED:
                     return None
                 self._check_status(answer)
                 return await _read_bounded(answer), answer.headers
         except (httpx.InvalidURL, httpx.UnsupportedProtocol):
             raise ConfigError(f"news {self._where}: not a usable http(s) address") from None
+        except TimeoutError:
+            raise StoreUnavailableError(
+                f"no whole answer within {self._rule.answer_seconds:.0f} s"
+            ) from None
+        except UnreadableAnswerError as error:
+            raise StoreUnavailableError(f"unreadable answer: {error}") from error
         except httpx.HTTPError as error:
             # Not the error's text: it may quote the whole address.
             raise StoreUnavailableError(f"no whole answer ({type(error).__name__})") from None
@@ -219,6 +237,11 @@ class NewsSource:
         if status in (400, 401, 402, 403, 404, 410):
             raise ConfigError(
                 f"news {self._where}: HTTP {status}; check the address, the API key and its plan"
+            )
+        if 300 <= status < 400:
+            host = urlsplit(answer.headers.get("Location", "")).hostname
+            raise StoreUnavailableError(
+                f"HTTP {status} to {host}; redirects are not followed: check the address"
             )
         raise StoreUnavailableError(f"HTTP {status}")
 
@@ -242,12 +265,14 @@ class NewsSource:
 
 
 async def _read_bounded(answer: httpx.Response) -> bytes:
-    body = bytearray()
-    async for part in answer.aiter_bytes():
-        body += part
-        if len(body) > MAX_ANSWER_BYTES:
+    """Raises: UnreadableAnswerError, StoreUnavailableError (too large)."""
+    body = BoundedBody(answer.headers.get("Content-Encoding", ""), MAX_ANSWER_BYTES)
+    async for part in answer.aiter_raw():
+        body.feed(part)
+        if body.is_too_large:
             raise StoreUnavailableError(f"an answer above {MAX_ANSWER_BYTES} bytes was refused")
-    return bytes(body)
+    body.check_whole()
+    return body.data
 
 
 def _digest(item: Item) -> str:

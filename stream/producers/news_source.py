@@ -6,7 +6,7 @@ in no address and no log line. Not here: fetching, waiting, remembering (`news`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -15,10 +15,13 @@ import orjson
 from pydantic import SecretStr
 
 from stream.errors import ConfigError
+from stream.producers.address import THIS_MACHINE, is_allowed_by_name
+from stream.producers.answer import UnreadableAnswerError
 from stream.producers.pack import DEFAULT_BUCKETS, partition_key
-from stream.producers.rss import UnreadableAnswerError, parse_rss
+from stream.producers.rss import parse_rss
 
 FMP_URL = "https://financialmodelingprep.com/stable/news/stock"
+FMP_HOSTS = ("financialmodelingprep.com",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,17 @@ class Item:
 
 
 class NewsFeed(Protocol):
-    """One polled address. `page_items`: how many items a full page has, None if it has no pages."""
+    """One polled address. `page_items`: how many items a full page has, None if it has no pages.
+
+    `private_hosts`: those that need not be public. `has_fixed_host`: the host is a known one, not a
+    user's choice; where it leads need not be looked at.
+    """
 
     name: str
     url: str
     page_items: int | None
+    private_hosts: Collection[str]
+    has_fixed_host: bool
 
     def request(self, page: int, since: str) -> Request:
         """The request of a page; `since` is the cursor, '' at first."""
@@ -73,7 +82,11 @@ class FmpNews:
             raise ConfigError("news from FMP needs HEADRACE_FMP_API_KEY; RSS feeds need no key")
         if not symbols:
             raise ConfigError("news from FMP: name at least one symbol, such as AAPL")
+        if not is_allowed_by_name(url, hosts=FMP_HOSTS, private=THIS_MACHINE):
+            raise ConfigError(f"news from FMP: expected https:// and {', '.join(FMP_HOSTS)}")
         self.url = url
+        self.private_hosts: Collection[str] = ()
+        self.has_fixed_host = True
         self.page_items: int | None = page_items
         self._api_key = api_key
         self._symbols = ",".join(symbols)
@@ -105,9 +118,26 @@ class FmpNews:
 
 
 class RssNews:
-    """One RSS 2.0 address. Its host is the items' `source`: a guid is unique only within one."""
+    """One RSS 2.0 address. Its host is the items' `source`: a guid is unique only within one.
 
-    def __init__(self, url: str, *, buckets: int = DEFAULT_BUCKETS) -> None:
+    A user's choice, so it must be of the public internet and https, except for `private_hosts`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        private_hosts: Collection[str] = (),
+        buckets: int = DEFAULT_BUCKETS,
+    ) -> None:
+        """Raises: ConfigError for an address that may not be asked; its text is not shown."""
+        if not is_allowed_by_name(url, hosts=None, private=private_hosts):
+            raise ConfigError(
+                "news from RSS: expected https:// and a host of the public internet. For a feed of "
+                "your own network, name its host in HEADRACE_NEWS_PRIVATE_HOSTS."
+            )
+        self.private_hosts = private_hosts
+        self.has_fixed_host = False
         self.name = urlsplit(url).hostname or "rss"
         self.url = url
         self.page_items: int | None = None

@@ -52,8 +52,8 @@ class Request:
     """What to publish. `rate` None: as fast as it goes (simulated event times advance at 5,000/s).
 
     `source` "live" takes trades and quotes from `venue` and `products`, news from `rss_url` or
-    from FMP for `products`. `url` replaces the venue's or FMP's address. `state_folder` keeps the
-    cursors of news sources.
+    from FMP for `products`. `url` replaces the venue's or FMP's address. `private_hosts`
+    of RSS feeds need not be public. `state_folder` keeps the cursors of news sources.
     """
 
     feed: str
@@ -69,6 +69,7 @@ class Request:
     products: tuple[str, ...] = ()
     url: str | None = None
     rss_url: str | None = None
+    private_hosts: tuple[str, ...] = ()
     fmp_api_key: SecretStr | None = None
     state_folder: Path = Path(".headrace/producers")
 
@@ -207,7 +208,7 @@ def _open_simulator(request: Request, clock: Clock) -> _Source:
 
 def _news_feed(request: Request) -> NewsFeed:
     if request.rss_url is not None:
-        return RssNews(request.rss_url)
+        return RssNews(request.rss_url, private_hosts=request.private_hosts)
     if request.url is not None:
         return FmpNews(request.fmp_api_key, request.products, url=request.url)
     return FmpNews(request.fmp_api_key, request.products)

@@ -1,18 +1,19 @@
 """Parse RSS 2.0 safely: items as flat dictionaries, document types and entities refused.
 
 A feed is a stranger's file: entity expansion can turn 1 KB into gigabytes and read local files.
-No RSS feed needs a DTD, so the parser stops at its first sign. Not here: fetching (`news`).
+No RSS feed needs a DTD, so the parser stops at its first sign; nor thousands of items, each of
+which costs fifty times its bytes. Not here: fetching (`news`).
 """
 
 from __future__ import annotations
 
 from xml.parsers import expat
 
+from stream.producers.answer import UnreadableAnswerError
+
+MAX_ITEMS = 5_000
+"""Real feeds have tens; more could not be remembered and would come again at every poll."""
 FIELDS = ("guid", "link", "title", "description", "pubDate", "category", "author")
-
-
-class UnreadableAnswerError(ValueError):
-    """An answer is not what the source promises: cut, of another type, or hostile."""
 
 
 def parse_rss(document: bytes) -> list[dict[str, str | None]]:
@@ -21,7 +22,7 @@ def parse_rss(document: bytes) -> list[dict[str, str | None]]:
     >>> parse_rss(b"<rss><channel><item><guid>1</guid></item></channel></rss>")[0]["guid"]
     '1'
 
-    Raises: UnreadableAnswerError (not XML, cut, or with a document type).
+    Raises: UnreadableAnswerError (not XML, cut, with a document type, or too many items).
     """
     reader = _Reader()
     parser = expat.ParserCreate()
@@ -76,6 +77,8 @@ class _Reader:
                 {key: ",".join(found[key]) if key in found else None for key in FIELDS}
             )
             self._item = None
+            if len(self.items) > MAX_ITEMS:
+                raise UnreadableAnswerError(f"it holds more than {MAX_ITEMS:,} items")
 
     def text(self, data: str) -> None:
         if self._field is not None:

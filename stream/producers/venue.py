@@ -13,12 +13,14 @@ import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, InvalidURI, WebSocketException
 
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError
+from stream.producers.address import THIS_MACHINE, is_allowed_by_name
 from stream.producers.pack import DEFAULT_BUCKETS, partition_key
 from stream.producers.route import route_key
 from stream.producers.venue_protocol import Seen, Venue
@@ -114,6 +116,13 @@ class GapDetector:
         return self._low_runs[product][1] >= START_OVER_RUN
 
 
+class _ConnectHere(connect):
+    """A connection to the host that was named: the library would follow redirects to any other."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class VenueSource:
     """One venue, one feed, some products: an endless source of message batches."""
 
@@ -132,6 +141,13 @@ class VenueSource:
         if not products:
             raise ConfigError(f"venue {venue.name}: name at least one product, such as BTC-USD")
         self.stats = VenueStats()
+        if url is not None and not is_allowed_by_name(
+            url, scheme="wss", hosts=None, private=THIS_MACHINE
+        ):
+            raise ConfigError(
+                f"venue {venue.name}: expected wss:// and a public host (plain ws:// to this "
+                "machine alone)"
+            )
         self._venue = venue
         self._subscriptions = venue.subscriptions(feed, products)
         self._url = url or venue.url
@@ -157,7 +173,7 @@ class VenueSource:
             except InvalidURI as error:
                 raise ConfigError(f"venue {self._venue.name}: {error}") from error
             except InvalidStatus as error:
-                self._refuse(f"HTTP status {error.response.status_code}", error)
+                self._refuse(_explain_status(error), error)
             except TimeoutError:
                 log.warning("venue %s: no connection in time", self._url)
             except (WebSocketException, OSError) as error:
@@ -165,7 +181,7 @@ class VenueSource:
             await self._back_off()
 
     def _connect(self) -> connect:
-        return connect(
+        return _ConnectHere(
             self._url,
             open_timeout=self._rule.open_seconds,
             ping_interval=self._rule.ping_seconds,
@@ -208,7 +224,7 @@ class VenueSource:
     def _refuse(self, why: str, error: InvalidStatus | None) -> None:
         """Before any data a refusal is a wrong setting; later it is one more lost connection."""
         status = error.response.status_code if error is not None else 400
-        if not self.stats.messages and 400 <= status < 500 and status not in (408, 429):
+        if not self.stats.messages and 300 <= status < 500 and status not in (408, 429):
             raise ConfigError(
                 f"venue {self._venue.name} at {self._url} refused the subscription: {why}. "
                 "Check the address and the products."
@@ -220,3 +236,11 @@ class VenueSource:
         full = min(rule.backoff_seconds * 2.0 ** min(self._failures, 20), rule.max_backoff_seconds)
         self._failures += 1
         await asyncio.sleep(full * (0.5 + self._jitter.random() / 2))
+
+
+def _explain_status(error: InvalidStatus) -> str:
+    status, headers = error.response.status_code, error.response.headers
+    if 300 <= status < 400:
+        host = urlsplit(headers.get("Location", "")).hostname
+        return f"HTTP status {status} to {host}; redirects are not followed"
+    return f"HTTP status {status}"

@@ -148,7 +148,8 @@ class SilverCheck:
         files = [file_path(self._store.uri(path)) for path in paths]  # one may be listed twice
         source = parquet_source(files, self._schema, with_address=True)
         answer = self._sql.execute(
-            f"SELECT slice_id, filename, count(*) FROM {source} WHERE {self._where} GROUP BY ALL"  # noqa: S608
+            f"SELECT slice_id, filename, count(*) FROM {source} "  # noqa: S608  # nosec B608: see `_where`
+            f"WHERE {self._where} GROUP BY ALL"
         )
         while rows := answer.fetchmany(10_000):
             for slice_id, address, count in rows:
@@ -231,7 +232,7 @@ class SilverCheck:
                 SELECT {key}, count(*) AS times, count(*) OVER () AS doubled FROM {source}
                 WHERE NOT is_late AND {self._where} AND hash({key}) % {passes} = {number}
                 GROUP BY {key} HAVING count(*) > 1 ORDER BY ALL LIMIT {SHOWN}
-            """  # noqa: S608 - column names of the contract
+            """  # noqa: S608  # nosec B608: column names of the contract
             rows = self._sql.execute(query).fetchall()
             doubled += rows[0][-1] if rows else 0
             examples += [row[:-1] for row in rows]

@@ -4,7 +4,9 @@ Layout: four magic bytes, a protobuf message (1: table of partition keys, 2: tab
 hash keys, 3: records of {1: index into the key table, 2: index of the hash key, 3: data}), and
 the MD5 of the message. Decoded by hand: the four fields need forty lines, while the published
 codec patches `sys.path` when imported and drops user records that it cannot place. Tests
-compare both. Pure.
+compare both. Bounded: user records name a key by its index, so a record of 200 KB could claim
+gigabytes of keys; keys that Kinesis would refuse, or that together dwarf the record, are taken for
+damage. Pure.
 """
 
 from __future__ import annotations
@@ -13,6 +15,12 @@ from collections.abc import Iterator
 from hashlib import md5
 
 AGGREGATED = b"\xf3\x89\x9a\xc2"
+MAX_KEY_CHARACTERS = 256
+"""Kinesis' own bound of a partition key."""
+MAX_GROWTH = 16
+"""Keys of all user records together, as a multiple of the record: a one-byte message with a key of
+a hundred characters still fits."""
+
 _DIGEST_BYTES = 16
 _KEY_TABLE, _RECORDS = 1, 3
 _KEY_INDEX, _DATA = 1, 3
@@ -22,8 +30,8 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 def split_aggregated(payload: bytes) -> list[tuple[bytes, str]] | None:
     """The user records (payload, partition key) in order; None if the record is not aggregated.
 
-    None also for a bad checksum, a broken message or one without records: the caller keeps the
-    bytes as they are, nothing is lost.
+    None also for a bad checksum, a broken message, one without records or one that grows beyond
+    reason: the caller keeps the bytes as they are, nothing is lost.
     """
     if not payload.startswith(AGGREGATED):
         return None
@@ -35,12 +43,21 @@ def split_aggregated(payload: bytes) -> list[tuple[bytes, str]] | None:
     try:
         for number, value in _fields(body):
             if number == _KEY_TABLE and isinstance(value, bytes):
-                keys.append(value.decode())
+                keys.append(_key(value))
             elif number == _RECORDS and isinstance(value, bytes):
                 users.append(_user_record(value))
-        return [(data, keys[index]) for data, index in users] or None
+        found = [(data, keys[index]) for data, index in users]
     except (IndexError, UnicodeDecodeError, ValueError):
         return None
+    is_sane = sum(len(key) for _, key in found) <= MAX_GROWTH * len(payload)
+    return found if found and is_sane else None
+
+
+def _key(value: bytes) -> str:
+    key = value.decode()
+    if len(key) > MAX_KEY_CHARACTERS:
+        raise ValueError(f"a partition key of {len(key)} characters")
+    return key
 
 
 def _user_record(message: bytes) -> tuple[bytes, int]:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 import orjson
 
 from stream.errors import ConfigError, FatalError
-from stream.lake.layout import BRONZE, ExtractManifestKey
+from stream.lake.layout import BRONZE, ExtractManifestKey, ExtractPartKey
 from stream.lake.store import Store, sha256
 
 
@@ -83,6 +83,8 @@ class Manifest:
     def from_bytes(cls, data: bytes) -> Manifest:
         """Read a manifest back. Raises: ValueError, KeyError or TypeError if it is not one."""
         raw = orjson.loads(data)
+        for part in raw["parts"]:
+            ExtractPartKey.parse(part["path"])  # no other object is ever read as a part
         return cls(**{**raw, "parts": tuple(PartRef(**part) for part in raw["parts"])})
 
 

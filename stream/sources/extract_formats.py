@@ -31,6 +31,10 @@ SUFFIXES = ("json", "jsonl", "jsonl.gz", "csv", "csv.gz", "parquet")
 MAX_PART_BYTES = 1 << 30
 """A part unpacked: what fits a machine of 4 GB next to its messages, and far above any sane part.
 A few kilobytes of gzip may claim more."""
+MAX_RATIO = 100
+"""Unpacked to packed bytes. Files of real markets reach 10 to 40; deflate ends at 1,032."""
+FREE_BYTES = 64 << 20
+"""Up to here any ratio is fine: so much memory a bomb may cost."""
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r"
@@ -75,7 +79,7 @@ def items_of(
     """
     plain = inflate(name, data) if suffix.endswith(".gz") else data
     if len(plain) > MAX_PART_BYTES:
-        raise _too_large(name)
+        raise _too_large(name, MAX_PART_BYTES, len(data))
     match suffix.removesuffix(".gz"):
         case "jsonl":
             return _lines(plain)
@@ -84,12 +88,25 @@ def items_of(
         case "csv":
             return messages_of_csv(name, plain.removeprefix(_BOM), mapping, header)
         case "parquet":
-            return messages_of_parquet(name, plain, mapping, MAX_PART_BYTES)
+            return messages_of_parquet(name, plain, mapping, unpacked_bound(len(plain)))
     raise FatalError(f"{name}: suffix {suffix!r} is none of {', '.join(SUFFIXES)}")
 
 
+def unpacked_bound(packed: int, limit: int = MAX_PART_BYTES) -> int:
+    """How much so many packed bytes may hold.
+
+    >>> unpacked_bound(1_000), unpacked_bound(10_000_000), unpacked_bound(1 << 30)
+    (67108864, 1000000000, 1073741824)
+    """
+    return min(limit, max(FREE_BYTES, MAX_RATIO * packed))
+
+
 def inflate(name: str, data: bytes, limit: int = MAX_PART_BYTES) -> bytes:
-    """Unpack gzip, all members, whole or not at all. Raises: FatalError (cut, damaged, a bomb)."""
+    """Unpack gzip, all members, whole or not at all. Raises: FatalError (cut, damaged, a bomb).
+
+    A bomb is stopped at `unpacked_bound`; nothing is asked for beyond it.
+    """
+    limit = unpacked_bound(len(data), limit)
     pieces: list[bytes] = []
     size, rest = 0, data
     while rest or not pieces:
@@ -102,7 +119,7 @@ def inflate(name: str, data: bytes, limit: int = MAX_PART_BYTES) -> bytes:
             ) from None
         size += len(piece)
         if size > limit:
-            raise _too_large(name, limit)
+            raise _too_large(name, limit, len(data))
         if not unpacker.eof:
             raise FatalError(
                 f"{name}: the gzip ends in the middle, after {len(data):,} bytes ({size:,} "
@@ -113,10 +130,11 @@ def inflate(name: str, data: bytes, limit: int = MAX_PART_BYTES) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _too_large(name: str, limit: int = MAX_PART_BYTES) -> FatalError:
+def _too_large(name: str, limit: int, packed: int) -> FatalError:
     return FatalError(
-        f"{name}: holds more than {limit:,} bytes when unpacked. Nobody's history needs "
-        "that in one part: cut the file, or look whether it is what it claims to be."
+        f"{name}: holds more than {limit:,} bytes when unpacked, {packed:,} packed. A part holds "
+        f"at most {MAX_PART_BYTES:,} and {MAX_RATIO} for each packed byte: cut or unpack the file, "
+        "or look whether it is what it claims to be."
     )
 
 

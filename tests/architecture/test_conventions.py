@@ -45,7 +45,9 @@ def test_test_file_is_at_most_500_lines(root):
 
 
 def test_name_of_a_file_says_what_lives_there(texts):
-    drawers = [p for p in texts if {part.split(".")[0] for part in p.split("/")} & DRAWERS]
+    # Other people's tools, each at one version, and nothing of ours but the script that runs them.
+    ours = [p for p in texts if not p.startswith("deploy/tools/")]
+    drawers = [p for p in ours if {part.split(".")[0] for part in p.split("/")} & DRAWERS]
     assert not drawers
 
 

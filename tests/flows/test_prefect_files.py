@@ -192,8 +192,8 @@ def test_compose_service_is_bounded_checked_and_tells_nobody(name):
 
 def test_compose_has_a_worker_for_every_pool_that_is_on():
     pools = {pool["name"] for pool in read_resources("local", {}).pools if not pool["is_paused"]}
-    commands = [str(service.get("command", "")) for service in COMPOSE["services"].values()]
-    assert {c.split("--pool ")[1].split()[0] for c in commands if "--pool" in c} == pools
+    commands = [service.get("command", []) for service in COMPOSE["services"].values()]
+    assert {c[c.index("--pool") + 1] for c in commands if "--pool" in c} == pools
 
 
 def _required(flow: Flow[..., Any]) -> dict[str, Any]:

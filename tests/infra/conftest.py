@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any
 
 import handlers
 import pytest
@@ -13,22 +13,22 @@ import synth
 from program import deploy
 from settings import Options
 
+ALL_OPTIONS: Mapping[str, Any] = {
+    **{name: True for name, field in Options.model_fields.items() if field.annotation is bool},
+    "jwt_issuer": "https://login.example.com/",
+    "jwt_audience": ["headrace"],
+    "quicksight_user_arn": "arn:aws:quicksight:eu-west-1:123456789012:user/default/analyst",
+    "cloudfront_domain": "exports.example.com",
+    "cloudfront_certificate_arn": (
+        "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
+    ),
+    "cloudfront_public_key": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n",
+}
+"""Every component that a stack may do without."""
+
 
 class Graphs:
     """Graphs by stack; `mutated` makes one from other settings. Synthesised when first asked."""
-
-    ALL_OPTIONS: ClassVar[Mapping[str, Any]] = {
-        **{name: True for name, field in Options.model_fields.items() if field.annotation is bool},
-        "jwt_issuer": "https://login.example.com/",
-        "jwt_audience": ["headrace"],
-        "quicksight_user_arn": "arn:aws:quicksight:eu-west-1:123456789012:user/default/analyst",
-        "cloudfront_domain": "exports.example.com",
-        "cloudfront_certificate_arn": (
-            "arn:aws:acm:us-east-1:123456789012:certificate/00000000-0000-0000-0000-000000000000"
-        ),
-        "cloudfront_public_key": "-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n",
-    }
-    """Every component that a stack may do without."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, bool], synth.Graph] = {}
@@ -55,7 +55,7 @@ class Graphs:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(handlers, "is_written", lambda _handler: True)
                 self._made[key] = self.mutated(
-                    "prod", lambda settings: settings.update(options=dict(self.ALL_OPTIONS))
+                    "prod", lambda settings: settings.update(options=dict(ALL_OPTIONS))
                 )
         return self._made[key]
 

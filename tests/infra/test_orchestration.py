@@ -352,3 +352,20 @@ def test_no_pool_may_delete_from_bronze(graph):
         ]:
             if "s3:DeleteObject" in statement["Action"]:
                 assert not [arn for arn in statement["Resource"] if "-bronze-" in arn], pool
+
+
+def test_a_task_applies_what_the_image_declares_and_reads_one_secret_for_it(graph):
+    """What deploy/prefect/apply_on_ecs.py starts; its overrides replace the command alone."""
+    definition = graph.one("aws:ecs/taskDefinition:TaskDefinition", "prefect-apply")
+    assert graph.outputs["prefect_apply_task_definition_arn"] == definition.outputs["arn"]
+    (container,) = json.loads(definition.inputs["containerDefinitions"])
+    assert (container["name"], container["entryPoint"]) == ("prefect", ["/usr/bin/env"])
+    assert container["logConfiguration"]["options"]["awslogs-stream-prefix"]
+    (policy,) = [
+        json.loads(found.inputs["policy"])
+        for found in graph.of("aws:iam/rolePolicy:RolePolicy")
+        if found.name == "prefect-apply-policy"
+    ]
+    (read,) = [s for s in policy["Statement"] if s["Sid"] == "ReadAlertsAddress"]
+    alerts = graph.one("aws:secretsmanager/secret:Secret", "monitoring-slack")
+    assert read["Resource"] == [alerts.outputs["arn"]]

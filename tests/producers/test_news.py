@@ -19,6 +19,7 @@ pytestmark = pytest.mark.enable_socket
 
 QUICK = PollRule(interval_seconds=0.01, min_gap_seconds=0.0, backoff_seconds=0.01)
 KEY = "s3cr3t-key"
+HERE = ("127.0.0.1",)
 
 
 def story(n: int, **changes):
@@ -191,7 +192,9 @@ RSS = b"""<?xml version="1.0"?><rss version="2.0"><channel><title>T</title>
 
 def test_news_rss_items_are_published_with_the_fields_of_a_story(news_server, reply, tmp_path):
     news_server.replies = [reply(body=RSS)]
-    _, got = poll(RssNews(news_server.url), tmp_path, until=lambda source, got: got)
+    _, got = poll(
+        RssNews(news_server.url, private_hosts=HERE), tmp_path, until=lambda source, got: got
+    )
     assert [orjson.loads(line) for line in got] == [
         {
             "source": "127.0.0.1",
@@ -228,7 +231,9 @@ def test_news_rss_hostile_xml_is_refused_and_polling_goes_on(news_server, reply,
         reply(body=RSS[:-20]),
         reply(body=RSS),
     ]
-    source, got = poll(RssNews(news_server.url), tmp_path, until=lambda source, got: got)
+    source, got = poll(
+        RssNews(news_server.url, private_hosts=HERE), tmp_path, until=lambda source, got: got
+    )
     assert source.stats.errors == 5
     assert len(got) == 2
 
@@ -242,7 +247,7 @@ def test_news_damaged_cursor_file_starts_over(news_server, reply, tmp_path):
 
 def test_news_token_in_an_rss_address_is_in_no_log_line(news_server, reply, tmp_path, caplog):
     news_server.replies = [reply(500), reply(body=RSS, cut=True), reply(body=RSS)]
-    feed = RssNews(f"{news_server.url}?token={KEY}")
+    feed = RssNews(f"{news_server.url}?token={KEY}", private_hosts=HERE)
     with caplog.at_level(logging.INFO):
         _, got = poll(feed, tmp_path, until=lambda source, got: got)
     assert len(got) == 2

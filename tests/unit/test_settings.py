@@ -9,6 +9,7 @@ import pytest
 
 from stream.errors import ConfigError
 from stream.settings import (
+    SECRETS,
     Settings,
     aws_endpoint,
     child_environment,
@@ -63,7 +64,7 @@ def test_child_environment_gives_a_child_the_same_settings(monkeypatch, tmp_path
         home=Path("relative"),
         epoch_seconds=0.5,
     )
-    for name, value in child_environment(parent).items():
+    for name, value in child_environment(parent, SECRETS).items():
         monkeypatch.setenv(name, value)
     child = load_settings()
     assert child.home == tmp_path / "relative"

@@ -39,7 +39,13 @@ def connect(fmp_server, key, clock):
 
     def build(rule=RULE, url=fmp_server.url, api_key=key):
         client = JsonClient(
-            "FMP", url, key_header="apikey", api_key=SecretStr(api_key), rule=rule, clock=clock
+            "FMP",
+            url,
+            hosts=("x.example",),
+            key_header="apikey",
+            api_key=SecretStr(api_key),
+            rule=rule,
+            clock=clock,
         )
         clients.append(client)
         return client

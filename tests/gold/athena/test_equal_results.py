@@ -30,6 +30,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 DAY, NEXT_DAY = date(2026, 11, 19), date(2026, 11, 20)
 LAKE = f"s3://{stand_in.BUCKET}"
+ZONES = {"bronze": "headrace-bronze", "gold": "headrace-gold", "artifacts": "headrace-artifacts"}
+"""Each zone in a bucket of its own, as the AWS stacks have it."""
 
 
 @dataclass
@@ -50,7 +52,8 @@ class Built:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     """A full build, one day more, and an incremental build into the same schemas."""
-    settings = load_settings(home=tmp_path_factory.mktemp("home"), lake=LAKE)
+    zones = {f"{zone}_lake": f"s3://{bucket}" for zone, bucket in ZONES.items()}
+    settings = load_settings(home=tmp_path_factory.mktemp("home"), lake=LAKE, **zones)
 
     read: dict[str, pa.Table] = {}
 
@@ -64,7 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         return read[table.metadata_location]
 
     patch = pytest.MonkeyPatch()
-    with stand_in.open_stand_in(sources) as account:
+    with stand_in.open_stand_in(sources, *ZONES.values()) as account:
         for name, value in account.environment.items():
             patch.setenv(name, value)
         patch.setenv("DBT_ATHENA_POLL_SECONDS", "0.02")
@@ -123,6 +126,18 @@ def test_both_builds_are_published_and_every_statement_took_effect(built: Built)
     assert built.second.days == (NEXT_DAY.isoformat(),)
     failed = [(s.text[:300], s.error) for s in built.account.statements if s.error]
     assert not failed
+
+
+def test_tables_and_results_lie_in_the_buckets_of_their_zones(built: Built) -> None:
+    account = built.account
+    assert len(account.locations) > 38
+    assert all(place.startswith("s3://headrace-gold/gold/") for place in account.locations)
+    assert account.results
+    assert all(p.startswith("s3://headrace-artifacts/athena-results/") for p in account.results)
+    assert account.folders("headrace-bronze") == {"bronze"}
+    assert account.folders("headrace-gold") == {"gold"}
+    assert account.folders(stand_in.BUCKET) <= {"silver", "ledger", "quarantine", "closed"}
+    assert "dbt-artifacts" in account.folders("headrace-artifacts")
 
 
 def test_athena_gives_the_rows_of_the_target_local(built: Built) -> None:

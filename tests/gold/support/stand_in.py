@@ -92,6 +92,22 @@ class StandIn:
             "AWS_DEFAULT_REGION": REGION,
         }
 
+    @property
+    def locations(self) -> frozenset[str]:
+        """Where tables were made."""
+        return frozenset(self._locations)
+
+    @property
+    def results(self) -> frozenset[str]:
+        """Where the statements were told to leave their results."""
+        executions = athena_backends[ACCOUNT][REGION].executions.values()
+        return frozenset(execution.config["OutputLocation"] for execution in executions)
+
+    def folders(self, bucket: str) -> frozenset[str]:
+        """Top folders of a bucket."""
+        keys = s3_backends[ACCOUNT]["aws"].buckets[bucket].keys
+        return frozenset(key.split("/")[0] for key in keys)
+
     def rows(self, schema: str, table: str) -> pa.Table:
         """What a table or view holds."""
         with self._lock:
@@ -245,14 +261,15 @@ class StandIn:
 
 
 @contextmanager
-def open_stand_in(sources: Sources) -> Iterator[StandIn]:
-    """A stand-in on a free port of this machine, its bucket and workgroup made."""
+def open_stand_in(sources: Sources, *more_buckets: str) -> Iterator[StandIn]:
+    """A stand-in on a free port of this machine, its buckets and workgroup made."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     patch = pytest.MonkeyPatch()
     try:
-        s3_backends[ACCOUNT]["aws"].create_bucket(BUCKET, REGION)
+        for bucket in (BUCKET, *more_buckets):
+            s3_backends[ACCOUNT]["aws"].create_bucket(bucket, REGION)
         athena_backends[ACCOUNT][REGION].create_work_group("headrace", {}, "", [])
         stand_in = StandIn(f"http://{host}:{port}", sources)
         _let_it_answer(stand_in, patch)
