@@ -21,6 +21,7 @@ SKIPS = Path(__file__).parents[1] / ".checkov.yaml"
 class Report:
     """Checks that passed and failed: (check, address of the resource)."""
 
+    stack: str
     passed: frozenset[tuple[str, str]]
     failed: frozenset[tuple[str, str]]
 
@@ -46,7 +47,7 @@ def scan(graph: Graph, folder: Path) -> Report:
     done = subprocess.run(  # noqa: S603 - a pinned tool of ours
         [*command, *options], check=True, capture_output=True, text=True
     )
-    return _report(json.loads(done.stdout))
+    return _report(graph.stack, json.loads(done.stdout))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,17 @@ class Skip:
 
     check: str
     where: str
+    stacks: str | None
     reason: str
 
-    def covers(self, failure: tuple[str, str]) -> bool:
-        """Whether that failure is the one that is meant."""
-        check, address = failure
-        return check == self.check and self.where in address
+    def covers(self, report: Report) -> set[tuple[str, str]]:
+        """The failures that are meant."""
+        if self.stacks and report.stack not in self.stacks.split(", "):
+            return set()
+        return {(c, place) for c, place in report.failed if c == self.check and self.where in place}
+
+
+LINE = r"\s+- (\w+)\s+# only (\w+)(?: in ([a-z, ]+))?: (.+)"
 
 
 def read_skips() -> list[Skip]:
@@ -69,18 +75,18 @@ def read_skips() -> list[Skip]:
     Raises: ValueError if a line has no place or no reason.
     """
     lines = [line for line in SKIPS.read_text().splitlines() if re.match(r"\s+- CKV", line)]
-    found = [re.fullmatch(r"\s+- (\w+)\s+# only (\w+): (.+)", line) for line in lines]
+    found = [re.fullmatch(LINE, line) for line in lines]
     bad = [line for line, match in zip(lines, found, strict=True) if match is None]
     if bad:
         raise ValueError(f'{SKIPS.name}: expected "- CHECK  # only WHERE: REASON", found {bad}')
     return [Skip(*match.groups()) for match in found if match]
 
 
-def _report(found: dict[str, Any]) -> Report:
+def _report(stack: str, found: dict[str, Any]) -> Report:
     if found["summary"]["parsing_errors"]:
         raise ValueError(f"checkov could not read the plan: {found['summary']}")
     results = found["results"]
-    return Report(_pairs(results["passed_checks"]), _pairs(results["failed_checks"]))
+    return Report(stack, _pairs(results["passed_checks"]), _pairs(results["failed_checks"]))
 
 
 def _pairs(checks: list[dict[str, Any]]) -> frozenset[tuple[str, str]]:

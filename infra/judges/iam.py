@@ -7,6 +7,7 @@ would do grants too much.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,12 @@ WITHOUT_ARN: Mapping[str, str] = {
 }
 """Actions that take an ARN and are granted on "*" all the same, with the reason."""
 
+NAMED = ("dynamodb", "ecr", "kinesis", "s3", "secretsmanager", "sns", "sqs")
+MADE_ELSEWHERE = (
+    "arn:aws:s3:::headrace-state-",  # Pulumi's own state: made by hand before the first `up`
+    "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!",  # by RDS, with the database
+)
+
 OF_AN_IDENTITY_PROVIDER = ("token.actions.githubusercontent.com:",)
 
 
@@ -84,6 +91,29 @@ def judge(graph: Graph) -> list[Problem]:
         sid = str(statement.get("Sid", ""))
         found += [Problem(resource.urn, sid, fault) for fault in faults]
     return sorted(found)
+
+
+def judge_targets(graph: Graph) -> list[Problem]:
+    """Grants on something of this stack that the stack does not have: they reach nothing."""
+    known = [str(found.outputs.get("arn", "")) for found in graph.custom]
+    return sorted(
+        Problem(resource.urn, str(statement.get("Sid", "")), f"{arn}: nothing in the stack is that")
+        for resource, statement in statements(graph, GRANTING)
+        if statement["Effect"] == "Allow" and not is_boundary(graph, resource)
+        for arn in texts(statement.get("Resource"))
+        if _is_ours(arn) and not any(_is_or_holds(own, arn) for own in known)
+    )
+
+
+def _is_ours(arn: str) -> bool:
+    """An ARN of a service whose resources have the names that the program gives them."""
+    parts = arn.split(":", maxsplit=5)
+    return len(parts) == 6 and parts[2] in NAMED and not arn.startswith(MADE_ELSEWHERE)
+
+
+def _is_or_holds(own: str, granted: str) -> bool:
+    """Whether a grant is on that resource, or on what is inside it (objects, indexes, tasks)."""
+    return fnmatch.fnmatch(own, granted) or granted.startswith((f"{own}/", f"{own}:"))
 
 
 def statements(

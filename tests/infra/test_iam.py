@@ -27,6 +27,20 @@ def test_every_statement_means_what_it_says_when_every_option_is_on(graphs):
     assert iam.judge(graphs.everything()) == []
 
 
+@pytest.mark.parametrize("stack", synth.STACKS)
+def test_no_grant_names_what_is_not_there(graphs, stack):
+    assert iam.judge_targets(graphs.get(stack)) == []
+
+
+def test_a_grant_on_a_stream_that_is_not_there_is_found(graphs):
+    wrong = statement("kinesis:GetRecords", STREAM.replace("trades", "trade"))
+    before = iam.judge_targets(graphs.get("prod"))
+    found = iam.judge_targets(
+        plant(graphs.get("prod"), ROLE_POLICY, add_statement("policy", wrong))
+    )
+    assert [problem.sid for problem in found if problem not in before] == ["Planted"]
+
+
 def statement(action, resource="*", **conditions):
     found = {"Sid": "Planted", "Effect": "Allow", "Action": action, "Resource": resource}
     return found | ({"Condition": conditions} if conditions else {})
