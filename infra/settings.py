@@ -77,7 +77,7 @@ class FeedSettings(Strict):
     horizon after which an outage loses data.
     """
 
-    shards: int | None = Field(None, ge=1, le=10_000)
+    shards: int | None = Field(default=None, ge=1, le=10_000)
     processes: int = Field(1, ge=1, le=64)
     retention_hours: int = Field(48, ge=24, le=8760)
     task: TaskSize = TaskSize()
@@ -166,12 +166,12 @@ class Options(Strict):
     cloudfront: bool = False
     intelligent_tiering: bool = False
     cloudtrail_data_events: bool = True
-    jwt_issuer: str | None = Field(None, pattern=r"^https://\S+$")
+    jwt_issuer: str | None = Field(default=None, pattern=r"^https://\S+$")
     jwt_audience: tuple[str, ...] = ()
     api_requests_per_second: int = Field(20, ge=1, le=10_000)
     cloudfront_domain: str | None = None
-    cloudfront_certificate_arn: str | None = Field(None, pattern=r"^arn:aws:acm:us-east-1:\S+$")
-    cloudfront_public_key: str | None = Field(None, pattern=r"^-----BEGIN PUBLIC KEY-----\n")
+    cloudfront_certificate_arn: str | None = Field(default=None, pattern=r"^arn:aws:acm:us-east-1:\S+$")
+    cloudfront_public_key: str | None = Field(default=None, pattern=r"^-----BEGIN PUBLIC KEY-----\n")
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
