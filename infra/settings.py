@@ -11,10 +11,10 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-import handlers
 import pulumi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+import handlers
 from stream.errors import ConfigError
 from stream.feeds import load_feeds
 
@@ -168,10 +168,14 @@ class Options(Strict):
     cloudtrail_data_events: bool = True
     jwt_issuer: str | None = Field(default=None, pattern=r"^https://\S+$")
     jwt_audience: tuple[str, ...] = ()
-    api_requests_per_second: int = Field(20, ge=1, le=10_000)
+    api_requests_per_second: int = Field(default=20, ge=1, le=10_000)
     cloudfront_domain: str | None = None
-    cloudfront_certificate_arn: str | None = Field(default=None, pattern=r"^arn:aws:acm:us-east-1:\S+$")
-    cloudfront_public_key: str | None = Field(default=None, pattern=r"^-----BEGIN PUBLIC KEY-----\n")
+    cloudfront_certificate_arn: str | None = Field(
+        default=None, pattern=r"^arn:aws:acm:us-east-1:\S+$"
+    )
+    cloudfront_public_key: str | None = Field(
+        default=None, pattern=r"^-----BEGIN PUBLIC KEY-----\n"
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import synth
 import yaml
+
+import synth
 from diagram import draw
 from program import deploy
 from synth import Graph, Resource
@@ -134,10 +135,8 @@ def _value(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def _mapping(value: Mapping[str, Any], names: Mapping[str, str]) -> Any:
-    if "Effect" in value:
-        return _statement(value, names)
     if set(value) == {"Statement", "Version"}:
-        return _value(value["Statement"], names)
+        return [_statement(found, names) for found in value["Statement"]]
     return {key: _value(found, names) for key, found in sorted(value.items())}
 
 
@@ -150,23 +149,33 @@ def _list(value: Sequence[Any], names: Mapping[str, str]) -> Any:
     return [_value(found, names) for found in value]
 
 
-def _statement(statement: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """A statement of a policy on one line: "Read: Allow s3:GetObject on arn:... if {...}"."""
+def _statement(statement: Mapping[str, Any], names: Mapping[str, str]) -> Any:
+    """What a statement says, and on what: {"Read: Allow s3:GetObject": [arn, ...]}."""
     who, what = statement.get("Principal"), statement.get("Action", statement.get("NotAction"))
     parts = [f"{statement.get('Sid', '-')}: {statement['Effect']}"]
-    parts += [f"{_words(who, names)}:"] if who else []
+    parts += [f"{_words(who)}:"] if who else []
     parts += ["all but"] if "NotAction" in statement else []
-    parts += [_words(what, names)]
-    parts += [f"on {_words(statement['Resource'], names)}"] if "Resource" in statement else []
+    parts += [_words(what)]
     condition = statement.get("Condition")
-    return " ".join([*parts, *([f"if {json.dumps(condition)}"] if condition else [])])
+    said = " ".join([*parts, *([f"if {json.dumps(condition)}"] if condition else [])])
+    on = [_arn(text, names) for text in _texts(statement.get("Resource", []))]
+    return {said: sorted(set(on))} if on else said
 
 
-def _words(value: Any, names: Mapping[str, str]) -> str:
+def _arn(text: str, names: Mapping[str, str]) -> str:
+    """A resource by its name; an object of S3 by its bucket's."""
+    owner, slash, inside = text.partition("/")
+    return names.get(text) or f"{names.get(owner, owner)}{slash}{inside}"
+
+
+def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{kind} {_words(found, names)}" for kind, found in value.items())
-    texts = [value] if isinstance(value, str) else value
-    return ", ".join(names.get(text, text) for text in texts)
+        return ", ".join(f"{kind} {_words(found)}" for kind, found in value.items())
+    return ", ".join(_texts(value))
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _document(text: str, names: Mapping[str, str]) -> Any:

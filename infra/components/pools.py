@@ -15,9 +15,6 @@ from typing import Any
 
 import pulumi
 import yaml
-from context import Part
-from grants import Grant, write_objects
-from settings import TaskSize
 
 from batch.flows.declared import RESOURCES_FILE
 from components.containers import Container, Images, Task
@@ -27,6 +24,9 @@ from components.health import http_health
 from components.networking import Networking
 from components.orchestration import Orchestration
 from components.services import make_service
+from context import Part
+from grants import Grant, write_objects
+from settings import TaskSize
 
 CONTAINER = "prefect"
 """What the pool's job template overrides, and where the observer looks for logs."""

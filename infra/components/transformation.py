@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pulumi
-from context import Context, Part
-from grants import distinct, read_stream, use_key
 
 from components.pools import Pool, Surroundings, make_pool
 from components.security import Security
+from context import Context, Part
+from grants import distinct, read_stream, use_key
 
 
 class Transformation(Part):

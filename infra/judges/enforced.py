@@ -23,6 +23,7 @@ import boto3
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 from moto.server import ThreadedMotoServer
+
 from synth import REGION, Graph
 
 ROLE = "aws:iam/role:Role"
@@ -49,7 +50,7 @@ class Account:
 
     def client(self, service: str) -> Any:
         """A client of whoever the environment says."""
-        session = boto3.Session()  # the default one keeps the first caller's credentials
+        session: Any = boto3.Session()  # the default one keeps the first caller's credentials
         return session.client(service, region_name=REGION, endpoint_url=self.endpoint)
 
     @property

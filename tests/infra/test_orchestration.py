@@ -12,14 +12,14 @@ from types import ModuleType
 from typing import Any
 
 import boto3
-import program
 import pytest
-import synth
-from components.pools import CONTAINER, declared_pools
 from moto import mock_aws
 from moto.events.models import EventPattern
 
+import program
+import synth
 from batch.flows.declared import FOLDER, PLACEHOLDER, read_resources
+from components.pools import CONTAINER, declared_pools
 from stream.errors import ConfigError
 
 DEFINITION = "aws:ecs/taskDefinition:TaskDefinition"

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pytest
 from botocore.exceptions import ClientError
-from judges.enforced import account_of, granted
-from judges.plant import in_json, plant
 
 from batch import actions
 from batch.aws.claim_table import DynamoClaims
+from judges.enforced import account_of, granted
+from judges.plant import in_json, plant
 from stream.clock import ManualClock
 from stream.engine import Stop
 from stream.errors import ConfigError, PipelineError
@@ -38,12 +38,10 @@ TASK = "aws:ecs/taskDefinition:TaskDefinition"
 BY_AWS = "S3 and Kinesis ask for it with the caller's rights when data is encrypted"
 BY_FAULTS = "a large upload that fails is given up"
 BY_AGE = "pyiceberg drops a metadata file ten commits after it was replaced"
-BY_MASKED = "feeds with personal data compare the tables of their key at a start (pii_key)"
 UNSEEN: Mapping[str, Mapping[str, str]] = {
     "trades-0": {
         "kms:Decrypt": BY_AWS,
         "kms:GenerateDataKey": BY_AWS,
-        "glue:GetTables": BY_MASKED,
         "s3:AbortMultipartUpload": BY_FAULTS,
         "s3:DeleteObject": BY_AGE,
     },
