@@ -67,8 +67,12 @@ def make_pool(
     name: str,
     grants: Sequence[Grant],
     fields: Mapping[str, Any],
+    *,
+    variables: Mapping[str, pulumi.Input[str]] | None = None,
 ) -> Pool:
-    """A pool's definition and worker. `fields`: settings of the runtime that its flows need."""
+    """A pool's definition and worker. `fields`: settings of the runtime that its flows need;
+    `variables`: what programs that they start read.
+    """
     results = write_objects("Results", around.lake.artifacts.arn, [RESULTS])
     task = around.images.make_task(
         part,
@@ -82,6 +86,7 @@ def make_pool(
             environment={
                 **runtime_environment(part.context, around.lake.environment, **fields),
                 **around.prefect.client_environment(),
+                **(variables or {}),
                 "PREFECT_HOME": f"{DATA}/prefect",
             },
             secrets=around.prefect.client_secrets(),
