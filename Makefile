@@ -25,7 +25,7 @@ test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
 	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
-	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile --durations 20 $(ARGS)
 
 # A server that speaks MongoDB's protocol, for the extract's tests. In an environment of its own: it
 # is no dependency of ours, and has another licence (GPL-2.0).

@@ -11,6 +11,7 @@ accepts it (see README.md).
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import uuid
@@ -101,10 +102,22 @@ def synthesise(
     mocks.set_mocks(_NoLookups(), "headrace", stack, is_preview, monitor=monitor)
     given = config if config is not None else read_stack(stack)
     set_all_config({key: _text(value) for key, value in given.items()})
-    with _no_collection():
+    with _event_loop(), _no_collection():
         mocks.test(lambda: _run(program, graph))()
     graph.resources.sort(key=lambda resource: resource.urn)
     return graph
+
+
+@contextmanager
+def _event_loop() -> Iterator[None]:
+    """A loop of our own: whoever called `asyncio.run` before has left the thread without one."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 @contextmanager

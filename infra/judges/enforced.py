@@ -28,7 +28,7 @@ from synth import REGION, Graph
 
 ROLE = "aws:iam/role:Role"
 SERVICES = ("dynamodb", "glue", "iam", "kinesis", "s3", "secretsmanager", "sts")
-ADMIN = {"AWS_ACCESS_KEY_ID": "admin", "AWS_SECRET_ACCESS_KEY": "admin"}
+ADMIN = {"AWS_ACCESS_KEY_ID": "admin", "AWS_SECRET_ACCESS_KEY": "admin"}  # nosec B105 - moto takes any
 
 
 @dataclass(slots=True)
@@ -113,7 +113,7 @@ def account_of(graph: Graph) -> Iterator[Account]:
     server.start()
     try:
         host, port = server.get_host_and_port()
-        urllib.request.urlopen(
+        urllib.request.urlopen(  # nosec B310 - our own server
             urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
         ).close()
         account = Account(f"http://{host}:{port}", graph)
