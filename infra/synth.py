@@ -214,9 +214,10 @@ def _outputs(type_: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]
     unique = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{type_}/{name}"))
     place = f"{REGION}:{ACCOUNT}"
     service = type_.split(":")[1].split("/", maxsplit=1)[0]
-    pattern = ARNS.get(type_, f"arn:aws:{service}:{{place}}:{{name}}")
-    arn = pattern.format(name=physical, place=place, account=ACCOUNT, uuid=unique)
     short = type_.rsplit(":", 1)[-1].lower()
+    # With the kind: a balancer and its target group of one name must not share an ARN.
+    pattern = ARNS.get(type_, f"arn:aws:{service}:{{place}}:{short}/{{name}}")
+    arn = pattern.format(name=physical, place=place, account=ACCOUNT, uuid=unique)
     is_named = type_ in ARNS and "{name}" in ARNS[type_]
     made = {"id": physical if is_named else f"{short}-{unique[:8]}", "arn": arn}
     return made | _computed(type_, physical, unique)

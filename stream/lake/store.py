@@ -71,7 +71,7 @@ class Store:
     def put_once(self, path: str, data: bytes) -> bool:
         """Create an object; False if one exists already (whatever it holds)."""
         try:
-            obstore.put(self._at(path), path, data, mode="create", use_multipart=False)
+            obstore.put(self._backend_of(path), path, data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         except (BaseError, OSError) as error:
@@ -83,21 +83,21 @@ class Store:
         copies that whoever reads them may see old or new (dbt's artifacts).
         """
         try:
-            obstore.put(self._at(path), path, data, use_multipart=False)
+            obstore.put(self._backend_of(path), path, data, use_multipart=False)
         except (BaseError, OSError) as error:
             raise self._explain("write", path, error) from error
 
     def put_file(self, path: str, local: Path) -> None:
         """Create or replace an object from a file, in parts: for what need not be in memory."""
         try:
-            obstore.put(self._at(path), path, local)
+            obstore.put(self._backend_of(path), path, local)
         except (BaseError, OSError) as error:
             raise self._explain("write", path, error) from error
 
     def get(self, path: str) -> bytes | None:
         """An object's bytes; None if it does not exist."""
         try:
-            return bytes(obstore.get(self._at(path), path).bytes())
+            return bytes(obstore.get(self._backend_of(path), path).bytes())
         except (NotFoundError, FileNotFoundError) as error:
             if "NoSuchBucket" in str(error):  # S3 answers 404 for both
                 raise self._explain("read", path, error) from error
@@ -119,7 +119,7 @@ class Store:
     def find(self, path: str) -> ObjectInfo | None:
         """An object as it is now; None if it does not exist (see `exists`)."""
         try:
-            return _info(obstore.head(self._at(path), path))
+            return _info(obstore.head(self._backend_of(path), path))
         except (NotFoundError, FileNotFoundError):
             return None
         except (BaseError, OSError) as error:
@@ -153,13 +153,13 @@ class Store:
     def delete(self, path: str) -> None:
         """Remove an object, if it is there. Bronze, Silver and ledger code never calls this."""
         try:
-            obstore.delete(self._at(path), path)
+            obstore.delete(self._backend_of(path), path)
         except (NotFoundError, FileNotFoundError):
             return  # S3 does not tell either
         except (BaseError, OSError) as error:
             raise self._explain("delete", path, error) from error
 
-    def _at(self, path: str) -> Backend:
+    def _backend_of(self, path: str) -> Backend:
         return self.places.of(path).backend
 
     def _list(self, place: Place, prefix: str) -> Iterator[ObjectInfo]:

@@ -16,6 +16,7 @@ AWS_SDK = r"(boto3|botocore|aiobotocore|obstore|s3fs|aioboto3)(\.|$)"
 AWS_FOLDERS = (
     *("stream/sources/kinesis", "stream/producers/", "stream/lake/", "stream/local/"),
     "batch/aws/",
+    "infra/judges/",  # the recorded roles at work, against moto
     "batch/gold/dbt_main.py",  # inside dbt's process: dbt-athena's sessions share one reader
 )
 
@@ -25,8 +26,8 @@ IMPORT_RULES = {
     "pyiceberg": (r"pyiceberg(\.|$)", ("stream/lake/catalog",)),
     "prefect": (r"prefect(_aws)?(\.|$)", ("batch/flows/",)),
     "dbt": (r"dbt(_common)?(\.|$)", ("batch/gold/silver_plugin.py", "batch/gold/dbt_main.py")),
-    # The id of an event that Prefect keeps once: a pure function of what it announces.
-    "uuid": (r"uuid(\.|$)", ("batch/flows/report.py",)),
+    # Ids as pure functions of names: of an event that Prefect keeps once, of a resource's stand-in.
+    "uuid": (r"uuid(\.|$)", ("batch/flows/report.py", "infra/synth.py")),
     "secrets": (r"secrets(\.|$)", ()),
     # Simulated data and the jitter of a back-off; never a byte or a name in the lake.
     "random": (
@@ -35,7 +36,7 @@ IMPORT_RULES = {
     ),
     "time": (r"time(\.|$)", ("stream/clock.py",)),
     "the tests": (r"tests(\.|$)", ()),
-    "batch": (r"batch(\.|$)", ("batch/",)),
+    "batch": (r"batch(\.|$)", ("batch/", "infra/")),
 }
 
 CALL_RULES = {
@@ -44,7 +45,10 @@ CALL_RULES = {
         r"|datetime(\.datetime)?\.(now|utcnow|today)|date\.today)$",
         ("stream/clock.py",),
     ),
-    "environment": (r"^os\.(environ|getenv|putenv)$", ("stream/settings.py",)),
+    "environment": (
+        r"^os\.(environ|getenv|putenv)$",
+        ("stream/settings.py", "infra/judges/enforced.py"),  # stands in for an AWS account
+    ),
     "host name": (r"^(socket\.(gethostname|getfqdn)|platform\.node|os\.uname)$", ()),
     "random numbers": (
         r"^(np|numpy)\.random\.",

@@ -1,7 +1,7 @@
 """Workflows ask for as little as they need, and everything that they name exists.
 
 The rules are functions from a file's text to its faults; each is shown faults that it must find.
-What the scanners know (schemas, injection, shell) is test_scanners.py.
+What the scanners know (schemas, injection, shell) is test_scanned_tree.py.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ ALL_OPTIONS: Mapping[str, Any] = {
 class Graphs:
     """Graphs by stack; `mutated` makes one from other settings. Synthesised when first asked."""
 
-    ALL_OPTIONS = ALL_OPTIONS
+    every_option = ALL_OPTIONS
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, bool], synth.Graph] = {}

@@ -159,7 +159,7 @@ def declare_them() -> None:
 @pytest.mark.parametrize("option", sorted(KINDS))
 def test_one_flag_brings_one_component_alone(option, graphs):
     config = copy.deepcopy(synth.read_stack("prod"))
-    wanted = {key: value for key, value in graphs.ALL_OPTIONS.items() if value is not True}
+    wanted = {key: value for key, value in graphs.every_option.items() if value is not True}
     config["headrace:settings"]["options"] = {**wanted, option: True}
     graph = synth.synthesise("prod", declare_them, config=config)
     assert [name for name, kind in KINDS.items() if graph.of(kind)] == [option]

@@ -194,7 +194,7 @@ def test_quoted_text_is_that_text_whatever_it_holds(value):
 def test_table_with_a_hostile_name_in_the_namespace_harms_no_query(lake, name):
     store = connect_lake(lake).store
     rows = pa.table({"x": pa.array([1], pa.int64())})
-    connect_catalog(lake, lake.namespace, store.root).overwrite(name, rows)
+    connect_catalog(lake, lake.namespace, store.places).overwrite(name, rows)
     found = run_query(lake, "SELECT table_name FROM information_schema.tables").to_pylist()
     assert {"table_name": name} in found
     assert run_query(lake, "SELECT count(*) AS n FROM prices_daily").to_pylist() == [{"n": 100}]

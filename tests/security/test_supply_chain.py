@@ -12,7 +12,7 @@ LOCKS = ("deploy/*.lock", "deploy/tools/*.txt", "infra/policies/requirements.txt
 PIN = re.compile(
     r"[A-Za-z0-9][\w.-]*(\[[\w,-]+\])?==[\w.!+]+( ?; [^\\]+?)?( +--hash=sha256:[0-9a-f]{64})+"
 )
-INSTALL = re.compile(r"\bpip3?\b(?:[\w\s\"'-]*?)\binstall\b(.*)")
+INSTALL = re.compile(r"\bpip3?\b(?:[\w\s\"'/-]*?)\binstall\b(.*)")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def installs(text):
 
 def is_safe(arguments):
     """By hash, or our own tree without what it depends on, or said by version."""
-    if "-r" in arguments.split():
+    if {"-r", "--requirement"} & set(arguments.split()):
         return "--require-hashes" in arguments
     return "--no-deps" in arguments or re.search(r"[\w-]+==[\w.]+", arguments) is not None
 

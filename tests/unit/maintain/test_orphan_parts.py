@@ -143,7 +143,7 @@ def test_manifest_that_is_written_after_the_plan_spares_its_parts(
                     self.put(path, manifest_of(found))
             return super().get(path)
 
-    store = Finishing(lake.store._backend, lake.store.root)
+    store = Finishing(lake.store.places)
     report = sweep(type(lake)(store, lake.catalog), clock)
     assert (report.spared, report.orphans) == (2, ())
     assert parts(lake) == found
