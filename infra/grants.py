@@ -99,6 +99,7 @@ def distinct(grants: Sequence[Grant]) -> tuple[Grant, ...]:
     found: dict[str, Grant] = {}
     for grant in grants:
         sid, number = grant.sid, 1
+        joined: Grant | None = None
         while sid in found and (joined := _join(found[sid], grant)) is None:
             number += 1
             sid = f"{grant.sid}{number}"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +107,7 @@ def synthesise(
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _no_collection() -> Generator[None]:
     """A run makes 60,000 tasks while all of pulumi_aws is alive: the garbage collector walked that
     again and again, and took 1.4 of 2.2 seconds.
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import grpc
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
 from synth import Graph, Resource
@@ -81,7 +81,7 @@ class PolicyPack(AbstractContextManager["PolicyPack"]):
 
     def rules(self) -> list[str]:
         """The names of all rules, as the pack tells the engine."""
-        info = self._analyzer.GetAnalyzerInfo(analyzer_pb2.AnalyzeRequest())
+        info = self._analyzer.GetAnalyzerInfo(empty_pb2.Empty())
         return sorted(policy.name for policy in info.policies)
 
     def judge(self, graph: Graph, *, since: Graph | None = None) -> list[Verdict]:
