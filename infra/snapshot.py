@@ -150,16 +150,16 @@ def _list(value: Sequence[Any], names: Mapping[str, str]) -> Any:
 
 
 def _statement(statement: Mapping[str, Any], names: Mapping[str, str]) -> Any:
-    """What a statement says, and on what: {"Read: Allow s3:GetObject": [arn, ...]}."""
+    """What a statement says, and on what: {"Read: Allow s3:GetObject": [arn, ...], "if": ...}."""
     who, what = statement.get("Principal"), statement.get("Action", statement.get("NotAction"))
     parts = [f"{statement.get('Sid', '-')}: {statement['Effect']}"]
     parts += [f"{_words(who)}:"] if who else []
     parts += ["all but"] if "NotAction" in statement else []
     parts += [_words(what)]
-    condition = statement.get("Condition")
-    said = " ".join([*parts, *([f"if {json.dumps(condition)}"] if condition else [])])
+    said, condition = " ".join(parts), statement.get("Condition")
     on = [_arn(text, names) for text in _texts(statement.get("Resource", []))]
-    return {said: sorted(set(on))} if on else said
+    found = {said: sorted(set(on)) or "this"} | ({"if": condition} if condition else {})
+    return found if condition or on else said
 
 
 def _arn(text: str, names: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ import asyncio
 import gc
 import json
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,18 +98,18 @@ def synthesise(
     """
     graph = Graph(stack)
     monitor = _Recorder(graph, is_preview=is_preview)
-    set_root_resource(None)  # type: ignore[arg-type]  # or the last stack's stays the root
-    mocks.set_mocks(_NoLookups(), "headrace", stack, is_preview, monitor=monitor)
     given = config if config is not None else read_stack(stack)
-    set_all_config({key: _text(value) for key, value in given.items()})
     with _event_loop(), _no_collection():
+        set_root_resource(None)  # pyright: ignore[reportArgumentType]  # or the last stack's stays
+        mocks.set_mocks(_NoLookups(), "headrace", stack, is_preview, monitor=monitor)
+        set_all_config({key: _text(value) for key, value in given.items()})
         mocks.test(lambda: _run(program, graph))()
     graph.resources.sort(key=lambda resource: resource.urn)
     return graph
 
 
 @contextmanager
-def _event_loop() -> Iterator[None]:
+def _event_loop() -> Generator[None]:
     """A loop of our own: whoever called `asyncio.run` before has left the thread without one."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -121,7 +121,7 @@ def _event_loop() -> Iterator[None]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _no_collection() -> Generator[None]:
     """A run makes 60,000 tasks while all of pulumi_aws is alive: the garbage collector walked that
     again and again, and took 1.4 of 2.2 seconds.
     """

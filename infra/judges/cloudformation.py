@@ -24,9 +24,7 @@ KEPT_AS_WRITTEN = ("DockerLabels", "Options")
 def lint_resources(resources: Sequence[Resource]) -> list[str]:
     """What cfn-lint says of these resources: "E3047 task-name: ..."."""
     names = {_logical(resource): resource.name for resource in resources}
-    found: Any = lint(  # typed without its path
-        json.dumps(template(resources)), regions=[REGION], config=ManualArgs()
-    )
+    found: Any = lint(json.dumps(template(resources)), regions=[REGION], config=ManualArgs())
     return sorted(
         f"{match.rule.id} {names.get(str(match.path[1]), '?')}: {match.message}" for match in found
     )

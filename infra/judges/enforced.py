@@ -12,7 +12,7 @@ import json
 import os
 import re
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html import unescape
@@ -61,7 +61,7 @@ class Account:
         }
 
     @contextmanager
-    def acting_as(self, role: str) -> Iterator[None]:
+    def acting_as(self, role: str) -> Generator[None]:
         """Assume a role of the graph, by its logical name; permissions are enforced inside."""
         name = self.graph.one(ROLE, f"{role}-role").inputs["name"]
         with mock.patch.dict(os.environ, {**ADMIN, **self.environment}):
@@ -82,7 +82,7 @@ class Account:
             yield
 
     @contextmanager
-    def _noting(self) -> Iterator[None]:
+    def _noting(self) -> Generator[None]:
         check = IAMRequestBase.check_action_permitted
 
         def noted(request: Any, resource: str) -> None:
@@ -107,7 +107,7 @@ class Account:
 
 
 @contextmanager
-def account_of(graph: Graph) -> Iterator[Account]:
+def account_of(graph: Graph) -> Generator[Account]:
     """An account with the graph's buckets, streams, claims table, Glue databases and roles."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()

@@ -80,7 +80,7 @@ class CloudFront(Part):
             "exports",
             comment=f"Exports of headrace {context.settings.stack}",
             enabled=True,
-            aliases=[domain for domain in [options.cloudfront_domain] if domain],
+            aliases=[str(options.cloudfront_domain)],
             http_version="http2and3",
             is_ipv6_enabled=True,
             price_class="PriceClass_100",
