@@ -51,8 +51,9 @@ lint: $(DEV) ## Style and formatting
 format: $(DEV) ## Mend what ruff can mend
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-types: $(DEV) ## Types, strictly
+types: $(DEV) $(TOOLS)/.tools ## Types, strictly
 	@$(BIN)/mypy
+	@$(TOOLS)/bin/basedpyright --pythonpath $(BIN)/python
 
 layers: $(DEV) ## Who may import whom
 	@$(BIN)/lint-imports

@@ -13,6 +13,7 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
+
 from context import Context, Part
 
 ECS_TASKS = "ecs-tasks.amazonaws.com"
@@ -103,7 +104,7 @@ def distinct(grants: Sequence[Grant]) -> tuple[Grant, ...]:
         while sid in found and (joined := _join(found[sid], grant)) is None:
             number += 1
             sid = f"{grant.sid}{number}"
-        found[sid] = joined if sid in found and joined else replace(grant, sid=sid)
+        found[sid] = joined or replace(grant, sid=sid)
     return tuple(found.values())
 
 

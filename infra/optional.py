@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
+
 from components.data_lake import DataLake
 from components.events import Events
 from components.functions import Site

@@ -8,6 +8,7 @@ no GPU, and an EC2 group for a pool that nothing uses would only cost.
 from __future__ import annotations
 
 import pulumi
+
 from components.data_lake import DataLake
 from components.networking import Networking
 from components.orchestration import Orchestration

@@ -6,6 +6,7 @@ Each component takes what it needs from those before it, so this page is the ord
 from __future__ import annotations
 
 import pulumi
+
 from components.audit import Audit
 from components.budgets import Budgets
 from components.containers import Images

@@ -11,10 +11,10 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-import handlers
 import pulumi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+import handlers
 from stream.errors import ConfigError
 from stream.feeds import load_feeds
 
@@ -78,8 +78,8 @@ class FeedSettings(Strict):
     """
 
     shards: int | None = Field(default=None, ge=1, le=10_000)
-    processes: int = Field(default=1, ge=1, le=64)
-    retention_hours: int = Field(default=48, ge=24, le=8760)
+    processes: int = Field(1, ge=1, le=64)
+    retention_hours: int = Field(48, ge=24, le=8760)
     task: TaskSize = TaskSize()
 
     @model_validator(mode="after")
@@ -118,10 +118,10 @@ class PrefectSettings(Strict):
     certificate_arn: str = Field(pattern=r"^arn:aws:acm:\S+$")
     server: TaskSize = TaskSize(cpu=512, memory=1024)
     worker: TaskSize = TaskSize(cpu=256, memory=512)
-    instance_class: str = Field(default="db.t4g.micro", pattern=r"^db\.\S+$")
-    storage_gib: int = Field(default=20, ge=20, le=65_536)
+    instance_class: str = Field("db.t4g.micro", pattern=r"^db\.\S+$")
+    storage_gib: int = Field(20, ge=20, le=65_536)
     multi_az: bool = False
-    backup_days: int = Field(default=7, ge=1, le=35)
+    backup_days: int = Field(7, ge=1, le=35)
 
 
 class SlackSettings(Strict):
@@ -210,7 +210,7 @@ class StackSettings(Strict):
     region: str = Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     zones: tuple[str, ...] = Field(min_length=2, max_length=3)
     vpc_cidr: str = "10.0.0.0/16"
-    nat_gateways: int = Field(default=1, ge=1, le=3)
+    nat_gateways: int = Field(1, ge=1, le=3)
     interface_endpoints: bool = False
     spot: bool = False
     deletion_protection: bool = True
@@ -218,8 +218,8 @@ class StackSettings(Strict):
     ecs_exec: bool = False
     image_repository: str = "headrace"
     image_digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
-    stop_timeout_seconds: int = Field(default=120, ge=30, le=120)
-    athena_scan_limit_gib: int = Field(default=100, ge=1)
+    stop_timeout_seconds: int = Field(120, ge=30, le=120)
+    athena_scan_limit_gib: int = Field(100, ge=1)
     cost_allocation: str = "market-data"
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     feeds: Mapping[str, FeedSettings]

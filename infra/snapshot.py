@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import synth
 import yaml
+
+import synth
 from diagram import draw
 from program import deploy
 from synth import Graph, Resource

@@ -27,6 +27,7 @@ from pulumi.runtime.config import set_all_config
 from pulumi.runtime.proto import resource_pb2
 from pulumi.runtime.settings import get_root_resource, set_root_resource
 from pulumi.runtime.stack import Stack
+from pulumi.runtime.sync_await import _ensure_event_loop, _sync_await
 
 HERE = Path(__file__).parent
 STACKS = ("dev", "staging", "prod")
@@ -144,7 +145,7 @@ class _Recorder(mocks.MockMonitor):
         self._graph, self._is_preview = graph, is_preview
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802 - the protocol's name
-        mocks._ensure_event_loop()  # noqa: SLF001 - as the class that this extends
+        _ensure_event_loop()
         urn = self.make_urn(request.parent, request.type, request.name)
         if request.type == "pulumi:pulumi:Stack":
             return resource_pb2.RegisterResourceResponse(urn=urn)
@@ -173,11 +174,11 @@ class _Recorder(mocks.MockMonitor):
         )
         if self._is_preview and request.custom:
             computed = {name: rpc.UNKNOWN for name in made if name not in inputs}
-            answer = mocks._sync_await(rpc.serialize_properties(inputs, {}))  # noqa: SLF001
+            answer = _sync_await(rpc.serialize_properties(inputs, {}))
             for name in computed:
                 answer[name] = rpc.UNKNOWN
             return resource_pb2.RegisterResourceResponse(urn=urn, id="", object=answer)
-        answer = mocks._sync_await(rpc.serialize_properties({**inputs, **made}, {}))  # noqa: SLF001
+        answer = _sync_await(rpc.serialize_properties({**inputs, **made}, {}))
         self.resources[urn] = self.ResourceRegistration(urn, identifier, {**inputs, **made})
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identifier, object=answer)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pulumi
+
 from components.alarms import Service
 from components.containers import Images
 from components.environment import variable

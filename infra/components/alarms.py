@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pulumi
-from settings import FeedSettings, StackSettings
 
+from settings import FeedSettings, StackSettings
 from stream.feeds.contract import Contract
 
 Priority = Literal["p1", "p2", "p3", "p4"]

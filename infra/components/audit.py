@@ -11,13 +11,13 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, make_role
 
 from components.bucket import BucketPlan, Zone, expire, make_bucket
 from components.data_lake import DataLake
 from components.networking import Networking
 from components.security import TRAIL, Security, log_group
+from context import Context, Part
+from grants import Grant, make_role
 
 FLOW_LOGS = "vpc-flow-logs.amazonaws.com"
 FLOW_SECONDS = 600

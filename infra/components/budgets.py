@@ -11,6 +11,7 @@ import json
 
 import pulumi
 import pulumi_aws as aws
+
 from context import Context, Part
 
 TAG = "stack"

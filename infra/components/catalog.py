@@ -17,12 +17,12 @@ from collections.abc import Mapping
 
 import pulumi
 import pulumi_aws as aws
-from context import Context
 
 from batch.gold.athena import ABSENT_NAMESPACE, LEDGER_NAMESPACE
 from batch.gold.slots import COLOURS
 from components.message_schema import COMPATIBILITY, avro_text
 from components.security import Security
+from context import Context
 from stream.feeds import load_feeds
 from stream.settings import Settings
 

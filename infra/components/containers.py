@@ -16,12 +16,12 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, distinct, make_role
-from settings import TaskSize
 
 from components.environment import DATA, TMP
 from components.security import Security, log_group
+from context import Context, Part
+from grants import Grant, distinct, make_role
+from settings import TaskSize
 
 USER = "10001"
 OPEN_FILES = 65_536

@@ -22,14 +22,14 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant
 
 from components.bucket import BucketPlan, Rule, Zone, expire, make_bucket, move
 from components.catalog import Catalog
 from components.lake_grants import LakeGrants
 from components.lake_places import CI, FLOW_RESULTS, QUERY_RESULTS, SILVER
 from components.security import Security
+from context import Context, Part
+from grants import Grant
 from stream.lake.layout import BRONZE
 
 IA, GLACIER, TIERING = "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING"

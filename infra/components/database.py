@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from context import Part
 
 from components.networking import Networking
 from components.security import Security, log_group
+from context import Part
 
 PORT = 5432
 ENGINE, FAMILY = "16", "postgres16"

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, make_role, policy_document
 
 from components.data_lake import DataLake
 from components.security import Security
+from context import Context, Part
+from grants import Grant, make_role, policy_document
 
 ISSUER = "token.actions.githubusercontent.com"
 AUDIENCE = "sts.amazonaws.com"

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pulumi
-from context import Context
 
+from context import Context
 from stream.errors import ConfigError
 from stream.settings import Settings
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import handlers
 import pulumi
 import pulumi_aws as aws
+
+import handlers
+from components.functions import Limits, Site, make_function
 from context import Context, Part
 from grants import Grant, policy_document, read_secrets, use_key
-
-from components.functions import Limits, Site, make_function
 
 LIMITS = Limits(timeout_seconds=60, memory_mib=512, concurrency=5)
 TRIES = 5

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from context import Part
 
 from components.data_lake import DataLake
 from components.networking import Networking
+from context import Part
 
 TLS_POLICY = "ELBSecurityPolicy-TLS13-1-2-2021-06"
 IDLE_SECONDS = 300

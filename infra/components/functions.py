@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import LAMBDA, Grant, make_role
 
 from components.networking import Networking
 from components.security import Security, log_group
+from context import Context, Part
+from grants import LAMBDA, Grant, make_role
 
 RUNTIME_CLIENT = ("python", "-m", "awslambdaric")
 """What speaks Lambda's protocol inside the image (deploy/Dockerfile)."""

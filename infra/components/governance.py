@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, make_role, policy_document
 
 from components.data_lake import DataLake
 from components.lake_grants import GLUE_READ
 from components.security import Security
+from context import Context, Part
+from grants import Grant, make_role, policy_document
 from stream.feeds import load_feeds
 from stream.feeds.contract import Contract
 

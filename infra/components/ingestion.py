@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pulumi
-from context import Context, Part
-from grants import Grant, distinct, read_secrets, read_stream, use_key
 
 from components.pools import Pool, Surroundings, make_pool
 from components.security import Security
+from context import Context, Part
+from grants import Grant, distinct, read_secrets, read_stream, use_key
 from stream.feeds import load_feeds
 
 CLAIM_ACTIONS = ("dynamodb:GetItem", "dynamodb:Query", "dynamodb:UpdateItem")

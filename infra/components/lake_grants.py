@@ -15,7 +15,6 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 import pulumi
-from grants import Grant, delete_objects, use_key, write_objects
 
 from components.bucket import Zone
 from components.lake_places import (
@@ -28,6 +27,7 @@ from components.lake_places import (
     QUERY_RESULTS,
     SILVER,
 )
+from grants import Grant, delete_objects, use_key, write_objects
 from stream.bars import TABLE as BARS_TABLE
 from stream.feeds import load_feed, load_feeds
 from stream.lake.layout import (

@@ -12,7 +12,6 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
 
 from components.alarms import (
     LOG_ERRORS,
@@ -33,6 +32,7 @@ from components.alarms import (
 )
 from components.catalogue import catalogue_alarms
 from components.dashboard import Graph, build_dashboard
+from context import Context, Part
 from stream.feeds import load_feed
 
 STREAM_GRAPHS: Mapping[str, tuple[tuple[str, str], ...]] = {

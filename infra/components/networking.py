@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
 
 from components.endpoints import add_gateway_endpoints, add_interface_endpoints
+from context import Context, Part
 
 CLUSTER_PORT = 2101
 """Where the processes of one Bytewax cluster talk to each other."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
+
 from context import Part
 from grants import Grant, policy_document
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
 
 from components.containers import Container, Images
 from components.data_lake import DataLake
@@ -22,6 +21,7 @@ from components.networking import Networking
 from components.observer import Observer
 from components.security import Security
 from components.services import make_cluster, make_service
+from context import Context, Part
 
 SERVER_PORT = 4200
 START_SECONDS = 300

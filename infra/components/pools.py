@@ -15,9 +15,6 @@ from typing import Any
 
 import pulumi
 import yaml
-from context import Part
-from grants import Grant, write_objects
-from settings import TaskSize
 
 from batch.flows.declared import RESOURCES_FILE
 from components.containers import Container, Images, Task
@@ -27,6 +24,9 @@ from components.health import http_health
 from components.networking import Networking
 from components.orchestration import Orchestration
 from components.services import make_service
+from context import Part
+from grants import Grant, write_objects
+from settings import TaskSize
 
 CONTAINER = "prefect"
 """What the pool's job template overrides, and where the observer looks for logs."""
@@ -67,8 +67,12 @@ def make_pool(
     name: str,
     grants: Sequence[Grant],
     fields: Mapping[str, Any],
+    *,
+    variables: Mapping[str, pulumi.Input[str]] | None = None,
 ) -> Pool:
-    """A pool's definition and worker. `fields`: settings of the runtime that its flows need."""
+    """A pool's definition and worker. `fields`: settings of the runtime that its flows need;
+    `variables`: what programs that they start read.
+    """
     results = write_objects("Results", around.lake.artifacts.arn, [RESULTS])
     task = around.images.make_task(
         part,
@@ -82,6 +86,7 @@ def make_pool(
             environment={
                 **runtime_environment(part.context, around.lake.environment, **fields),
                 **around.prefect.client_environment(),
+                **(variables or {}),
                 "PREFECT_HOME": f"{DATA}/prefect",
             },
             secrets=around.prefect.client_secrets(),

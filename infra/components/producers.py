@@ -9,9 +9,6 @@ Not here: streams and who reads them (`streaming`).
 from __future__ import annotations
 
 import pulumi
-from context import Context, Part
-from grants import use_key, write_stream
-from settings import ProducerSettings
 
 from components.containers import Container, Images
 from components.environment import base_environment, variable
@@ -19,6 +16,9 @@ from components.networking import Networking
 from components.security import Security
 from components.services import make_service
 from components.streaming import Streaming
+from context import Context, Part
+from grants import use_key, write_stream
+from settings import ProducerSettings
 
 KEY_SETTING = "fmp_api_key"
 

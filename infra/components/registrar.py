@@ -7,15 +7,15 @@ along; of a secret only its ARN, which this task alone may read. No service: it 
 from __future__ import annotations
 
 import pulumi
-from context import Context, Part
-from grants import Grant, read_secrets
-from outputs import ALERTS
-from settings import TaskSize
 
 from components.containers import Container
 from components.environment import DATA, sdk_environment
 from components.pools import CONTAINER, Surroundings
 from components.security import Security
+from context import Context, Part
+from grants import Grant, read_secrets
+from outputs import ALERTS
+from settings import TaskSize
 
 SIZE = TaskSize(cpu=512, memory=1024)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
 
 from components.boundary import boundary_document
 from components.keys import KeyUse, log_writers, make_key, trail_writer, writers
+from context import Context, Part
 
 SECRETS = {
     "prefect/auth-string": "user:password of the Prefect server",

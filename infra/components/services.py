@@ -14,11 +14,11 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from context import Part
 
 from components.containers import Task, exec_log
 from components.networking import Networking
 from components.security import Security, log_group
+from context import Part
 
 PLATFORM_VERSION = "1.4.0"
 """The first with ARM64 on Spot and with volumes that keep their owner."""

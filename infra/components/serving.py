@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 
-import handlers
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, read_secrets, write_objects
 
+import handlers
 from components.data_lake import DataLake
 from components.functions import Limits, Site, make_function
 from components.lake_places import QUERY_RESULTS
 from components.security import log_group
+from context import Context, Part
+from grants import Grant, read_secrets, write_objects
 
 LIMITS = Limits(timeout_seconds=29, memory_mib=1769, concurrency=20)
 """29 s: the gateway gives up after 30. 1,769 MiB is what Lambda gives one whole processor for."""

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, read_secrets, read_stream, use_key
 
 from components.containers import Container, Images
 from components.data_lake import DataLake
@@ -26,6 +24,8 @@ from components.health import pulse_health
 from components.networking import CLUSTER_PORT, Networking
 from components.security import Security
 from components.services import make_cluster, make_service
+from context import Context, Part
+from grants import Grant, read_secrets, read_stream, use_key
 from stream.feeds import load_feed
 
 SHARD_METRICS = (

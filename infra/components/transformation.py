@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pulumi
-from context import Context, Part
-from grants import distinct, read_stream, use_key
 
 from components.pools import Pool, Surroundings, make_pool
 from components.security import Security
+from context import Context, Part
+from grants import distinct, read_stream, use_key
+
+WORKGROUP = "DBT_ATHENA_WORKGROUP"
 
 
 class Transformation(Part):
@@ -32,7 +34,14 @@ class Transformation(Part):
         super().__init__(context, "transformation")
         lake = around.lake
         build = distinct([*lake.maintain_grants(), *lake.gold_grants()])
-        self.transformation = make_pool(self, around, "transformation", build, {})
+        self.transformation = make_pool(
+            self,
+            around,
+            "transformation",
+            build,
+            {},
+            variables={WORKGROUP: lake.workgroup_name},  # dbt/profiles.yml
+        )
         look = [grant for arn in stream_arns.values() for grant in read_stream(arn)]
         keys = use_key(security.data_key_arn)
         watch = distinct([*lake.maintain_grants(), *look, keys])

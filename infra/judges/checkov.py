@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synth import Graph
-
 from judges.environment import program
 from judges.terraform import plan
+from synth import Graph
 
 SKIPS = Path(__file__).parents[1] / ".checkov.yaml"
 

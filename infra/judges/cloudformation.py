@@ -14,6 +14,7 @@ from typing import Any
 
 from cfnlint.api import lint
 from cfnlint.config import ManualArgs
+
 from synth import REGION, Resource
 
 KEPT_AS_WRITTEN = ("DockerLabels", "Options")
@@ -23,7 +24,9 @@ KEPT_AS_WRITTEN = ("DockerLabels", "Options")
 def lint_resources(resources: Sequence[Resource]) -> list[str]:
     """What cfn-lint says of these resources: "E3047 task-name: ..."."""
     names = {_logical(resource): resource.name for resource in resources}
-    found: Any = lint(json.dumps(template(resources)), regions=[REGION], config=ManualArgs())
+    found: Any = lint(  # typed without its path
+        json.dumps(template(resources)), regions=[REGION], config=ManualArgs()
+    )
     return sorted(
         f"{match.rule.id} {names.get(str(match.path[1]), '?')}: {match.message}" for match in found
     )

@@ -23,6 +23,7 @@ import boto3
 from moto.core.authorization import enable_iam_authentication
 from moto.iam.access_control import IAMRequestBase
 from moto.server import ThreadedMotoServer
+
 from synth import REGION, Graph
 
 ROLE = "aws:iam/role:Role"

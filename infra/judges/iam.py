@@ -13,9 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from synth import Graph, Resource
-
 from judges.iam_facts import Action, find_actions, knows_key
+from synth import Graph, Resource
 
 GRANTING: Mapping[str, str] = {
     "aws:iam/policy:Policy": "policy",

@@ -19,6 +19,7 @@ import grpc
 from google.protobuf import empty_pb2, json_format, struct_pb2
 from pulumi.runtime import rpc
 from pulumi.runtime.proto import analyzer_pb2, analyzer_pb2_grpc
+
 from synth import Graph, Resource
 
 PACK = Path(__file__).parents[1] / "policies"

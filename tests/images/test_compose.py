@@ -1,7 +1,8 @@
 """docker-compose.yml means what it says: whatever it names exists, and nothing in it is unbounded.
 
 Every rule is a function from the parsed file to complaints, and has planted faults that it must
-catch. No engine runs here: schema and linters are in test_image_scanners.py, the image in test_image.py.
+catch. No engine runs here: schema and linters are in test_image_scanners.py, the image
+in test_image.py.
 """
 
 from __future__ import annotations

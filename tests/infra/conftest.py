@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import handlers
 import pytest
+
+import handlers
 import synth
 from program import deploy
 from settings import Options

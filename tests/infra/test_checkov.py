@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import synth
 from judges import checkov
 from judges.plant import add_statement, find, in_container, plant, put

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import synth
 from judges.cloudformation import CONVERSIONS, lint_resources, template
 from judges.plant import add_statement, find, in_container, plant, put

@@ -17,12 +17,12 @@ from threading import Thread
 from typing import Any
 
 import pytest
+
 import synth
 from components.containers import EXEC_FOLDERS, Health
 from components.environment import environment
 from components.health import PULSE_SECONDS, http_health, pulse_health
 from grants import Grant, distinct
-
 from stream.errors import ConfigError
 from stream.heartbeat import Heartbeat
 from stream.observe import STALE_PULSE_SECONDS

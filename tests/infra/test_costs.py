@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 import costs
 import prices
-import pytest
 from synth import Graph
 
 STREAM = "aws:kinesis/stream:Stream"

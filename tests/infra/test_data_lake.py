@@ -7,11 +7,11 @@ import json
 
 import moto
 import pytest
+
 import synth
+from batch.aws.claim_table import DynamoClaims
 from judges.documents import named, statements_of, without
 from judges.plant import drop, find, in_json, plant, put, remove, replace
-
-from batch.aws.claim_table import DynamoClaims
 from stream.settings import Settings
 
 BUCKET = "aws:s3/bucket:Bucket"

@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import handlers
 import pytest
+from moto.events.models import EventPattern
+
+import handlers
 import synth
 from components.events import LIMITS, Events
 from components.functions import Site
@@ -16,11 +18,9 @@ from components.networking import Networking
 from components.security import Security
 from components.serving import ACCESS_LOG
 from context import Context, make_provider
-from moto.events.models import EventPattern
 from settings import parse_settings, read_settings
-from synth import Graph
-
 from stream.errors import ConfigError
+from synth import Graph
 
 QUEUE = "aws:sqs/queue:Queue"
 POLICY = "aws:sqs/queuePolicy:QueuePolicy"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+
 import snapshot
 import synth
-import yaml
 from diagram import draw
 from judges.plant import plant, put
 

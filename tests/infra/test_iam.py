@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import synth
 from judges import iam
 from judges.iam_facts import find_actions

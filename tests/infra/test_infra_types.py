@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from judges.environment import ROOT, program
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # 20 s of CPU

@@ -6,13 +6,13 @@ import json
 
 import pyarrow as pa
 import pytest
-import synth
-from components.message_schema import avro_schema
-from judges.plant import plant, put, remove
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
+import synth
 from batch.gold.athena import ABSENT_NAMESPACE, LEDGER_NAMESPACE
 from batch.gold.slots import COLOURS
+from components.message_schema import avro_schema
+from judges.plant import plant, put, remove
 from stream.feeds import load_feeds
 from stream.lake.catalog import iceberg_schema
 from stream.lake.connect import LINEAGE_DOCS

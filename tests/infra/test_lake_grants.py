@@ -10,9 +10,9 @@ import botocore.client
 import moto
 import pyarrow as pa
 import pytest
+
 from judges.documents import as_list, covers, statements_of
 from judges.plant import add_statement, plant
-
 from stream.bars import TABLE as BARS
 from stream.feeds import load_feed, load_feeds, streamed_feeds
 from stream.lake.connect import connect_lake

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from cfnlint.api import lint_all
-from components.alarms import LOG_ERRORS, PRIORITIES
-from components.catalogue import EXPORTED, RULES, catalogue_alarms
-from synth import Graph, Resource
 
 from batch.flows.logs import RunFormatter
+from components.alarms import LOG_ERRORS, PRIORITIES
+from components.catalogue import EXPORTED, RULES, catalogue_alarms
 from stream.feeds import load_feed, streamed_feeds
 from stream.telemetry import METRICS, JsonFormatter
+from synth import Graph, Resource
 
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
 FILTER = "aws:cloudwatch/logMetricFilter:LogMetricFilter"

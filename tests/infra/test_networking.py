@@ -6,6 +6,7 @@ import ipaddress
 from collections import Counter
 
 import pytest
+
 from components.endpoints import GATEWAY_SERVICES, INTERFACE_SERVICES
 from components.networking import ANYWHERE
 from judges.plant import drop, plant, put, remove

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+
 import synth
 from components.data_lake import DataLake
 from components.functions import Site
@@ -17,11 +18,10 @@ from components.security import Security
 from context import Context, make_provider
 from optional import declare_options
 from settings import parse_settings, read_settings
-from synth import Graph
-
 from stream.errors import ConfigError
 from stream.feeds import streamed_feeds
 from stream.lake.layout import BRONZE
+from synth import Graph
 
 TAP = "aws:kinesis/firehoseDeliveryStream:FirehoseDeliveryStream"
 SOURCE = "aws:quicksight/dataSource:DataSource"

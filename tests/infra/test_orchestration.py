@@ -12,14 +12,14 @@ from types import ModuleType
 from typing import Any
 
 import boto3
-import program
 import pytest
-import synth
-from components.pools import CONTAINER, declared_pools
 from moto import mock_aws
 from moto.events.models import EventPattern
 
-from batch.flows.declared import FOLDER, PLACEHOLDER, read_resources
+import program
+import synth
+from batch.flows.declared import FOLDER, PLACEHOLDER, ROOT, read_resources
+from components.pools import CONTAINER, declared_pools
 from stream.errors import ConfigError
 
 DEFINITION = "aws:ecs/taskDefinition:TaskDefinition"
@@ -369,3 +369,21 @@ def test_a_task_applies_what_the_image_declares_and_reads_one_secret_for_it(grap
     (read,) = [s for s in policy["Statement"] if s["Sid"] == "ReadAlertsAddress"]
     alerts = graph.one("aws:secretsmanager/secret:Secret", "monitoring-slack")
     assert read["Resource"] == [alerts.outputs["arn"]]
+
+
+def test_gold_is_built_in_the_workgroup_that_its_role_may_use(graph):
+    (container,) = json.loads(
+        graph.one("aws:ecs/taskDefinition:TaskDefinition", "transformation").inputs[
+            "containerDefinitions"
+        ]
+    )
+    told = {item["name"]: item["value"] for item in container["environment"]}
+    assert "env_var('DBT_ATHENA_WORKGROUP'" in (ROOT / "dbt" / "profiles.yml").read_text()
+    workgroup = graph.one("aws:athena/workgroup:Workgroup", "workgroup-gold").inputs["name"]
+    assert told["DBT_ATHENA_WORKGROUP"] == workgroup
+    (policy,) = [
+        found.inputs["policy"]
+        for found in graph.of("aws:iam/rolePolicy:RolePolicy")
+        if found.name == "transformation-policy"
+    ]
+    assert f"workgroup/{workgroup}" in policy

@@ -7,6 +7,7 @@ import json
 import re
 
 import pytest
+
 import synth
 from judges.environment import program
 from judges.plant import (

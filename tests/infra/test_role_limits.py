@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+
 import synth
 from components.boundary import NEVER
 from components.delivery import AUDIENCE, ISSUER, PATH

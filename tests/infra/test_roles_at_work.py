@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pytest
 from botocore.exceptions import ClientError
-from judges.enforced import account_of, granted
-from judges.plant import in_json, plant
 
 from batch import actions
 from batch.aws.claim_table import DynamoClaims
+from judges.enforced import account_of, granted
+from judges.plant import in_json, plant
 from stream.clock import ManualClock
 from stream.engine import Stop
 from stream.errors import ConfigError, PipelineError

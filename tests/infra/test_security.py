@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+
 import synth
 from components.security import SECRETS
 from judges.documents import as_list, drop_conditions, named, statements_of

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 import settings as stack_settings
 import synth
 from components.streaming import cluster_environment
-
 from stream.cli.produce import choose_source, produce
 from stream.cli.run import run
 from stream.errors import ConfigError

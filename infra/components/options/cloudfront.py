@@ -12,10 +12,10 @@ from typing import Any
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
 
 from components.bucket import BucketPlan, Zone, expire, make_bucket
 from components.keys import KeyUse, make_key
+from context import Context, Part
 
 CLOUDFRONT = "cloudfront.amazonaws.com"
 CLOUDFRONT_REGION = "us-east-1"
@@ -80,7 +80,7 @@ class CloudFront(Part):
             "exports",
             comment=f"Exports of headrace {context.settings.stack}",
             enabled=True,
-            aliases=[str(options.cloudfront_domain)],
+            aliases=[domain for domain in [options.cloudfront_domain] if domain],
             http_version="http2and3",
             is_ipv6_enabled=True,
             price_class="PriceClass_100",

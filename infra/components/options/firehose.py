@@ -11,11 +11,11 @@ from collections.abc import Mapping
 
 import pulumi
 import pulumi_aws as aws
-from context import Context, Part
-from grants import Grant, make_role, use_key
 
 from components.data_lake import DataLake
 from components.security import Security, log_group
+from context import Context, Part
+from grants import Grant, make_role, use_key
 
 FOLDER = "tap/"
 FIREHOSE = "firehose.amazonaws.com"

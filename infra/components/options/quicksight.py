@@ -13,9 +13,9 @@ from typing import Any
 
 import pulumi_aws as aws
 import yaml
-from context import Context, Part
 
 from components.data_lake import DataLake
+from context import Context, Part
 
 MODEL = "fct_bars_1d"
 DESCRIBED_IN = Path(__file__).parents[3] / "dbt/models/marts/market/_market.yml"

@@ -8,12 +8,12 @@ Reads Gold through the Glue catalog as an external schema, so no data is copied:
 from __future__ import annotations
 
 import pulumi_aws as aws
-from context import Context, Part
-from grants import make_role
 
 from components.data_lake import DataLake
 from components.networking import Networking
 from components.security import Security, log_group
+from context import Context, Part
+from grants import make_role
 
 REDSHIFT = "redshift.amazonaws.com"
 CAPACITY = 8
