@@ -53,7 +53,7 @@ format: $(DEV) ## Mend what ruff can mend
 
 types: $(DEV) $(TOOLS)/.tools ## Types, strictly
 	@$(BIN)/mypy
-	@$(TOOLS)/bin/basedpyright -p infra
+	@$(TOOLS)/bin/basedpyright -p infra && $(TOOLS)/bin/basedpyright -p infra/policies
 
 layers: $(DEV) ## Who may import whom
 	@$(BIN)/lint-imports

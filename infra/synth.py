@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,7 +100,8 @@ def synthesise(
     graph = Graph(stack)
     monitor = _Recorder(graph, is_preview=is_preview)
     given = config if config is not None else read_stack(stack)
-    with _event_loop(), _no_collection():
+    asyncio.set_event_loop(_event_loop())
+    with _no_collection():
         set_root_resource(None)  # pyright: ignore[reportArgumentType]  # or the last stack's stays
         mocks.set_mocks(_NoLookups(), "headrace", stack, is_preview, monitor=monitor)
         set_all_config({key: _text(value) for key, value in given.items()})
@@ -108,16 +110,12 @@ def synthesise(
     return graph
 
 
-@contextmanager
-def _event_loop() -> Generator[None]:
-    """A loop of our own: whoever called `asyncio.run` before has left the thread without one."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        yield
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
+@cache
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """One loop for all runs: whoever called `asyncio.run` before has left the thread without one,
+    and the threads of Pulumi's calls, each with a loop of its own, live as long as this one.
+    """
+    return asyncio.new_event_loop()
 
 
 @contextmanager
