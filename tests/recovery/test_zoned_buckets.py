@@ -20,6 +20,7 @@ from stream.cli.feeds import check_services
 from stream.clock import ManualClock
 from stream.lake.connect import connect_lake
 from stream.lake.gold import read_published, slot_file
+from stream.lake.sql import connect_sql
 from stream.local.platform import create_lake_and_streams
 from stream.producers.simulate import Simulator
 from stream.prove import prove
@@ -135,7 +136,8 @@ def test_live_feed_fills_four_buckets_and_every_reader_finds_it(
     assert proof.is_equal, proof.differences
     assert actions.replay(zoned, "trades", *ALWAYS).changed_slices == 0
     raw = "SELECT count(*) AS n FROM read_parquet('s3://zoned-bronze/bronze/**/*.parquet')"
-    assert run_query(zoned, raw).to_pylist() == [{"n": MESSAGES}]
+    with connect_sql(zoned.lake, zoned.region, zones=tuple(zoned.zones.values())) as sql:
+        assert sql.execute(raw).fetchall() == [(MESSAGES,)]
     reached = {s["service"]: s["is_reachable"] for s in check_services(zoned)}
     assert all(reached[f"{zone} lake"] for zone in ("bronze", "gold", "artifacts"))
     assert folders(PLACES["HEADRACE_BRONZE_LAKE"]) == {"bronze"}
