@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -101,10 +102,16 @@ class Image:
             output.open("wb") as log,
             subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT) as process,
         ):
+            container = Container(process, output)
             try:
-                yield Container(process, output)
+                yield container
             finally:
-                process.kill()  # takes process 1 with it, and that one everything else
+                # Not `unshare` alone: what it asked the kernel to do to its child is forgotten when
+                # that one changes its user.
+                if process.poll() is None:
+                    container.signal(signal.SIGKILL)
+                process.wait(timeout=60)
+                assert not container.left(), "process 1 takes everything else with it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,11 @@ class Container:
         (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         os.kill(int(child), number)
 
+    def left(self) -> list[str]:
+        """Processes that still write to its log."""
+        folders = Path("/proc").glob("[0-9]*")
+        return [str(folder) for folder in folders if _writes(folder, self.log)]
+
     def wait_for(self, is_ready: Any, seconds: float = 180) -> None:
         """Wait until something holds, or fail with the container's words."""
         deadline = time.monotonic() + seconds
@@ -128,6 +140,13 @@ class Container:
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {said}"
             assert time.monotonic() < deadline, f"not ready within {seconds} s: {said}"
             time.sleep(0.2)
+
+
+def _writes(folder: Path, log: Path) -> bool:
+    try:
+        return (folder / "fd/1").readlink() == log
+    except OSError:  # ended meanwhile
+        return False
 
 
 @pytest.fixture(scope="session")

@@ -102,7 +102,7 @@ def test_no_tracked_file_names_an_index_a_mirror_or_credentials_in_an_address(tr
     # Written in parts, so that this file does not name them either.
     index = re.compile(
         r"(--(extra-)?index" + r"-url|--find" + r"-links|--trusted" + r"-host|PIP_INDEX" + r"_URL"
-        r"|UV_INDEX" + r"_URL|index-url *=|registry *= *http)"
+        r"|UV_INDEX" + r"_URL|index" + r"-url *=|registry *= *http)"
     )
     found = [
         f"{name}: {line.strip()[:80]}"
