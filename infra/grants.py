@@ -140,16 +140,6 @@ def _join_conditions(one: Grant, other: Grant) -> Grant | None:
     return replace(one, conditions=joined)
 
 
-def read_objects(
-    sid: str, bucket_arn: pulumi.Input[str], prefixes: Sequence[str] = ("",)
-) -> tuple[Grant, ...]:
-    """Get and list what is below these prefixes of a bucket."""
-    return (
-        Grant(f"{sid}Read", ("s3:GetObject",), _below(bucket_arn, prefixes)),
-        _list(sid, bucket_arn, prefixes),
-    )
-
-
 def write_objects(
     sid: str, bucket_arn: pulumi.Input[str], prefixes: Sequence[str] = ("",)
 ) -> tuple[Grant, ...]:

@@ -8,7 +8,7 @@ of every bad key, what was found and what is accepted.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
 import pulumi
@@ -20,8 +20,8 @@ from stream.feeds import load_feeds
 
 StackName = Literal["dev", "staging", "prod"]
 
-FARGATE_MEMORY_MIB: Mapping[int, range] = {
-    256: range(512, 2048 + 1, 512),
+FARGATE_MEMORY_MIB: Mapping[int, Sequence[int]] = {
+    256: (512, 1024, 2048),
     512: range(1024, 4096 + 1, 1024),
     1024: range(2048, 8192 + 1, 1024),
     2048: range(4096, 16_384 + 1, 1024),
@@ -29,8 +29,7 @@ FARGATE_MEMORY_MIB: Mapping[int, range] = {
     8192: range(16_384, 61_440 + 1, 4096),
     16_384: range(32_768, 122_880 + 1, 8192),
 }
-"""Memory that Fargate offers for each number of CPU units (AWS, "Task CPU and memory"); 256 CPU
-units take 512, 1024 and 2048 only, which the ranges below forgive nobody: see `_fits`."""
+"""Memory that Fargate offers for each number of CPU units (AWS, "Task CPU and memory")."""
 
 ON_DEMAND_SHARDS = 4
 """Shards that AWS gives a new on-demand stream: it cannot feed more processes than that."""
@@ -39,7 +38,7 @@ WAREHOUSE_ZONES = 3
 """Zones that a workgroup of Redshift Serverless wants subnets in."""
 
 RUNTIME_MAX_PROCESSES = 1
-"""What `headrace run` can form today: it takes no peers (issue 7), so a second service of a feed
+"""What `headrace run` can form today: it takes no peers yet, so a second service of a feed
 would run the whole feed again and lose every commit. `components.streaming` declares the services
 and names of a cluster already; raise this together with the runtime (a test compares)."""
 
@@ -61,10 +60,10 @@ class TaskSize(Strict):
         offered = FARGATE_MEMORY_MIB.get(self.cpu)
         if offered is None:
             raise ValueError(f"cpu {self.cpu}: Fargate offers {sorted(FARGATE_MEMORY_MIB)}")
-        if self.memory not in offered or (self.cpu, self.memory) == (256, 1536):
+        if self.memory not in offered:
             raise ValueError(
-                f"memory {self.memory} with cpu {self.cpu}: Fargate offers {offered.start} to "
-                f"{offered.stop - 1} in steps of {offered.step}"
+                f"memory {self.memory} with cpu {self.cpu}: Fargate offers "
+                f"{', '.join(map(str, offered))}"
             )
         return self
 

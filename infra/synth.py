@@ -75,6 +75,12 @@ class Graph:
         return found[0]
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The committed settings of its stack, unparsed."""
+        found: dict[str, Any] = read_stack(self.stack)["headrace:settings"]
+        return found
+
+    @property
     def custom(self) -> list[Resource]:
         """What a provider would make: no components."""
         return [resource for resource in self.resources if resource.is_custom]

@@ -21,7 +21,6 @@ PRIORITIES: tuple[Priority, ...] = ("p1", "p2", "p3", "p4")
 
 HOUR_MS = 3_600_000
 GIB = 1024**3
-VISIBLE = "ApproximateNumberOfMessagesVisible"
 
 
 @dataclass(frozen=True, slots=True)

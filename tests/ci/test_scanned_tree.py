@@ -21,7 +21,6 @@ ROOT = Path(__file__).parents[2]
 TOOLS = Path(os.environ.get("TOOLS", ROOT / ".venv" / "tools"))
 CHECKOV = TOOLS.with_name("checkov")
 LOCK_LINE = re.compile(r"([\w.-]+==[\w.!+]+( ; .+?)?|    --hash=sha256:[0-9a-f]{64})( \\)?")
-HADOLINT_FAULT = "FROM debian:latest\nRUN cd /tmp && sudo id\n"
 
 
 def locks() -> list[Path]:

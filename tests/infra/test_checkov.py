@@ -16,7 +16,6 @@ STREAM = "aws:kinesis/stream:Stream"
 TASK = "aws:ecs/taskDefinition:TaskDefinition"
 VERSIONING = "aws:s3/bucketVersioning:BucketVersioning"
 ADMIN = {"Sid": "Planted", "Effect": "Allow", "Action": "*", "Resource": "*"}
-SILVER = "data_lake_silver"
 
 
 def is_silver(resource):

@@ -26,17 +26,6 @@ LIFECYCLE = "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration"
 LOGGING = "aws:s3/bucketLogging:BucketLogging"
 NOTIFICATION = "aws:s3/bucketNotification:BucketNotification"
 TABLE = "aws:dynamodb/table:Table"
-DATABASE = "aws:glue/catalogDatabase:CatalogDatabase"
-SCHEMA = "aws:glue/schema:Schema"
-WORKGROUP = "aws:athena/workgroup:Workgroup"
-FILTER = "aws:lakeformation/dataCellsFilter:DataCellsFilter"
-LOCATION = "aws:lakeformation/resource:Resource"
-LF_SETTINGS = "aws:lakeformation/dataLakeSettings:DataLakeSettings"
-GIB = 1024**3
-
-
-def settings_of(graph):
-    return synth.read_stack(graph.stack)["headrace:settings"]
 
 
 def of_bucket(graph, type_):
@@ -143,7 +132,7 @@ def check_ageing(graph):
     """Bronze cools after 30 and 90 days and stays readable; Silver after 60; only logs and
     results are deleted by age.
     """
-    days = settings_of(graph)["log_days"]
+    days = graph.settings["log_days"]
     wanted = {
         "bronze": [("bronze/", 30, "STANDARD_IA"), ("bronze/", 90, "GLACIER_IR")],
         "silver": [("silver/", 60, "STANDARD_IA")],
@@ -206,7 +195,7 @@ def check_claims(graph):
             "enabled": True,
             "kmsKeyArn": graph.one("aws:kms/key:Key", "data-key").outputs["arn"],
         },
-        "deletionProtectionEnabled": settings_of(graph)["deletion_protection"],
+        "deletionProtectionEnabled": graph.settings["deletion_protection"],
     }
     return [f"{key}: {table.get(key)}" for key, value in wanted.items() if table.get(key) != value]
 

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
-import synth
 from batch.gold.athena import ABSENT_NAMESPACE, LEDGER_NAMESPACE
 from batch.gold.slots import COLOURS
 from components.message_schema import avro_schema
@@ -29,13 +28,9 @@ LF_SETTINGS = "aws:lakeformation/dataLakeSettings:DataLakeSettings"
 GIB = 1024**3
 
 
-def settings_of(graph):
-    return synth.read_stack(graph.stack)["headrace:settings"]
-
-
 def check_workgroups(graph):
     """Nobody asks outside of a limit, or puts a result where it is not encrypted and expires."""
-    found, limit = [], settings_of(graph)["athena_scan_limit_gib"] * GIB
+    found, limit = [], graph.settings["athena_scan_limit_gib"] * GIB
     artifacts = graph.one(BUCKET, "artifacts").inputs["bucket"]
     for group in graph.of(WORKGROUP):
         given = group.inputs["configuration"]

@@ -23,7 +23,6 @@ from components.pools import CONTAINER, declared_pools
 from stream.errors import ConfigError
 
 DEFINITION = "aws:ecs/taskDefinition:TaskDefinition"
-SERVICE = "aws:ecs/service:Service"
 POLICY = "aws:iam/rolePolicy:RolePolicy"
 QUEUE = "aws:sqs/queue:Queue"
 DATABASE = "aws:rds/instance:Instance"
