@@ -54,6 +54,10 @@ class Finale(Protocol):
         """Start to prepare, without blocking. `settings` are those of the demo's platform."""
         ...
 
+    def end(self) -> None:
+        """Stop preparing, at any moment; called once, however the demo ends."""
+        ...
+
     def conclude(self, console: Console) -> tuple[bool, Any]:
         """Show it; whether all is well, and what `--json` prints."""
         ...
@@ -150,6 +154,7 @@ def run_demo(
         publishing = _publish(settings, feeds, requests)
         stack.callback(publishing.end)
         if finale is not None:
+            stack.callback(finale.end)
             finale.begin(settings)
         _watch(settings, feeds, publishing, screen, clock)
         for feed in feeds:  # SIGTERM: the open epoch is committed, then exit 0

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pytest
 import sqlglot
 from moto.athena.models import AthenaBackend, Execution, QueryResults, athena_backends
+from moto.core.base_backend import BackendDict
 from moto.glue.models import glue_backends
 from moto.s3.models import s3_backends
 from moto.server import ThreadedMotoServer
@@ -277,6 +278,7 @@ def open_stand_in(sources: Sources, *more_buckets: str) -> Iterator[StandIn]:
     finally:
         patch.undo()
         server.stop()
+        BackendDict.reset()  # the account lives in this process, and another test wants its names
 
 
 def _let_it_answer(stand_in: StandIn, patch: pytest.MonkeyPatch) -> None:
