@@ -12,6 +12,12 @@ TOOLS := $(VENV)/tools
 CHECKOV := $(VENV)/checkov
 POLICIES := $(VENV)/policies
 ARGS ?=
+# One more than cores: many a test waits for a process that it has started.
+WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+# Byte code is kept, and kept in one place: whoever forbids it (many images do) pays two seconds of
+# compiling for every process that a demo or a test starts.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
 .PHONY: help demo test setup setup-dev setup-extras mongo tools scan slow lint types layers format ci lock clean
 
@@ -22,7 +28,7 @@ demo: $(CORE) ## The main job on an embedded AWS; options: make demo ARGS="--sec
 	@$(BIN)/headrace demo $(ARGS)
 
 test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
-	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
 	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile --durations 20 $(ARGS)

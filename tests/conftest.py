@@ -6,11 +6,13 @@ only reaches 127.0.0.1.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
@@ -19,6 +21,10 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 from stream.settings import Settings
 
 WITHOUT_NETWORK = ("unit", "property", "architecture")
+
+# Each AWS session reads botocore's descriptions of services anew, half of the time of a test that
+# asks AWS. Clients of one session share them, so all may.
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 
 hypothesis_settings.register_profile(
     "ci",

@@ -101,7 +101,7 @@ def test_replay_of_a_range_says_that_nothing_changed(say: Any) -> None:
 
 
 def test_maintenance_verbs_are_dry_until_told_and_say_so(say: Any) -> None:
-    say("extract", "simulated", "trades", *DAYS, "--run-id", "a", "--option", "rows_per_part=20")
+    say("extract", "simulated", "trades", *DAYS, "--run-id", "a", "--option", "rows_per_part=1000")
     say("replay", "trades", "--source", "extract", "--run-id", "a", "--apply")
     for verb in ("compact", "expire-snapshots", "remove-orphans", "retention"):
         code, out, _ = say(verb)

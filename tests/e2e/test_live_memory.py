@@ -113,6 +113,7 @@ def test_live_restart_with_other_slice_settings_adopts_what_bronze_holds(
     check_truth(bed, source)
 
 
+@pytest.mark.slow
 def test_live_split_and_merge_under_load_keep_every_row_and_their_order(bed: Any) -> None:
     stream, source = MemoryStream("headrace-trades", 2), simulator()
     running = bed.run(stream)
@@ -223,6 +224,7 @@ def test_live_retention_gap_is_named_in_the_ledger_and_in_the_proof(bed: Any) ->
     check_gap(bed, source, "shardId-000000000000")
 
 
+@pytest.mark.slow
 def test_live_shard_that_retention_removed_unread_is_a_named_gap_once(bed: Any) -> None:
     stream = MemoryStream("headrace-trades", 1, retention_ms=2_500)
     source, lost = simulator(1), simulator(2)

@@ -96,6 +96,7 @@ def wear(settings: Settings, now_ns: int) -> list[Any]:
     return said
 
 
+@pytest.mark.slow
 def test_lake_in_four_folders_is_the_lake_in_one(two: tuple[Any, Any]) -> None:
     whole, zoned = two
     source = Simulator("trades", seed=3, start_ns=time.time_ns() - 10**10, rate=5_000)

@@ -80,6 +80,7 @@ def control(url: str, path: str, body: object = None) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.slow
 def test_lanes_through_faults_read_every_record_once_and_in_order(
     new_stream: Callable[[int], KinesisReader], faults: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

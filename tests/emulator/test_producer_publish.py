@@ -126,6 +126,7 @@ def test_produce_stop_flushes_and_reports(stream):
     assert sum(map(len, read_all(stream).values())) == report.truth.messages
 
 
+@pytest.mark.slow
 def test_produce_stream_away_spools_and_the_next_start_sends_first(roto, stream, tmp_path):
     away = Target(stream, REGION, "http://127.0.0.1:9", tmp_path)
     rule = PublishRule(spool_after_seconds=0.1, backoff_seconds=0.01, max_backoff_seconds=0.05)

@@ -89,3 +89,9 @@ def graphs() -> Graphs:
 def graph(request: pytest.FixtureRequest, graphs: Graphs) -> synth.Graph:
     """Each stack in turn."""
     return graphs.get(request.param)
+
+
+@pytest.fixture
+def settings_of() -> Callable[[str], Mapping[str, Any]]:
+    """A stack's committed settings, unparsed."""
+    return lambda stack: copy.deepcopy(synth.read_stack(stack)["headrace:settings"])

@@ -98,6 +98,7 @@ def test_the_plan_names_things_as_terraform_does(graphs):
     )
 
 
+@pytest.mark.slow
 def test_the_plan_has_blocks_where_terraform_has_them_and_edges(graphs):
     graph = graphs.get("prod")
     made = plan(graph)

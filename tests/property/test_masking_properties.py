@@ -180,6 +180,7 @@ CASES = st.tuples(
 """Six people, and messages that name one of them by number: the same one in several feeds."""
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(CASES)
 def test_no_planted_personal_data_reaches_silver(case: Any) -> None:

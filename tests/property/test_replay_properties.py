@@ -187,6 +187,7 @@ CASES = st.tuples(
 whether the table is compacted in between."""
 
 
+@pytest.mark.slow
 @settings(max_examples=6)
 @given(CASES)
 def test_silver_after_a_replay_is_what_the_new_decoder_makes_of_bronze(case: Any) -> None:

@@ -67,6 +67,7 @@ def test_default_of_the_metrics_address_is_loopback():
     assert ip_address(Settings().metrics_host).is_loopback
 
 
+@pytest.mark.slow
 def test_running_platform_listens_on_loopback_and_its_processes_hold_no_needless_secret(
     planted, home
 ):

@@ -219,6 +219,7 @@ def test_local_key_in_a_home_that_cannot_be_written_says_what_to_do(tmp_path: Pa
         read_pii_key(settings_of(tmp_path / "home"))
 
 
+@pytest.mark.slow
 def test_local_key_created_by_many_processes_at_once_is_one(home: Path) -> None:
     code = (
         "import sys; from stream.settings import load_settings;"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -52,6 +53,7 @@ def objects(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @FEW
 @given(st.lists(PAYLOADS, min_size=1, max_size=4), st.data())
 def test_replay_in_another_lake_and_other_batches_writes_the_same_bytes(

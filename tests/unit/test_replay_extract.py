@@ -150,6 +150,7 @@ def test_landed_extract_replays_from_bronze_unchanged(small_lake: Any, trades: A
     assert (report.slices, report.changed_slices, report.commit) == (3, 0, None)
 
 
+@pytest.mark.slow
 def test_many_runs_leave_no_positions_in_the_table(small_lake: Any, trades: Any) -> None:
     for number in range(25):
         run = land(small_lake, [trades(number * 2, number * 2 + 2)], f"run-{number}")
