@@ -1,4 +1,4 @@
-"""Iceberg tables: the only use of pyiceberg.
+"""Iceberg tables: with its neighbours `catalog_…` the only use of pyiceberg.
 
 A table here is copy-on-write, partitioned by the UTC day of `ts_event`, and never retried by
 the library: with pyiceberg's default of four retries a second writer that holds the same slice
@@ -8,8 +8,8 @@ whether it landed; the loop around it is `ledger`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.exceptions import (
     CommitFailedException,
-    CommitStateUnknownException,
     NamespaceAlreadyExistsError,
     NoSuchTableError,
     TableAlreadyExistsError,
@@ -27,22 +26,20 @@ from pyiceberg.io.pyarrow import (
     compute_statistics_plan,
     data_file_statistics_from_parquet_metadata,
     parquet_path_to_id_mapping,
-    pyarrow_to_schema,
     schema_to_pyarrow,
 )
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
-from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table, Transaction
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.sorting import SortField, SortOrder
-from pyiceberg.transforms import DayTransform, IdentityTransform
 from pyiceberg.typedef import Record
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from stream.clock import to_utc
-from stream.errors import CommitConflictError, ConfigError, StoreUnavailableError
+from stream.errors import CommitConflictError, ConfigError
+from stream.lake.catalog_faults import reachable
 from stream.lake.catalog_pins import AssertProperties
+from stream.lake.catalog_schema import day_partition, iceberg_schema, narrow, sort_order
 from stream.lake.layout import derived_folder, silver_folder
 from stream.lake.places import Places
 
@@ -144,7 +141,7 @@ class LakeTable:
     @property
     def arrow_schema(self) -> pa.Schema:
         """The Arrow schema of data files, Iceberg field ids included."""
-        return pa.schema([_narrow(field) for field in schema_to_pyarrow(self._table.schema())])
+        return pa.schema([narrow(field) for field in schema_to_pyarrow(self._table.schema())])
 
     def refresh(self) -> None:
         """Load the newest metadata. Raises: StoreUnavailableError; ConfigError if another
@@ -370,8 +367,8 @@ class LakeCatalog:
                 identifier,
                 schema=schema,
                 location=self._places.uri(silver_folder(name)),
-                partition_spec=_day_partition(schema),
-                sort_order=_sort_order(schema, order),
+                partition_spec=day_partition(schema),
+                sort_order=sort_order(schema, order),
                 properties=dict(PROPERTIES),
             )
         except TableAlreadyExistsError:  # another process was first
@@ -420,75 +417,5 @@ def _open_sqlite(uri: str, **properties: str) -> Catalog:
     return load_catalog("headrace", type="sql", uri=uri, **properties)
 
 
-def iceberg_schema(schema: pa.Schema, docs: Mapping[str, str]) -> Schema:
-    """An Iceberg schema with field ids 1..n in column order."""
-    numbered = [
-        field.with_metadata(
-            {
-                "PARQUET:field_id": str(number),
-                **({"doc": docs[field.name]} if field.name in docs else {}),
-            }
-        )
-        for number, field in enumerate(schema, start=1)
-    ]
-    return pyarrow_to_schema(pa.schema(numbered))
-
-
-def _day_partition(schema: Schema) -> PartitionSpec:
-    source = schema.find_field("ts_event").field_id
-    return PartitionSpec(
-        PartitionField(
-            source_id=source, field_id=1000, transform=DayTransform(), name="ts_event_day"
-        )
-    )
-
-
-def _sort_order(schema: Schema, order: Sequence[str]) -> SortOrder:
-    ids = [schema.find_field(name).field_id for name in order]
-    return SortOrder(
-        *[SortField(source_id=number, transform=IdentityTransform()) for number in ids]
-    )
-
-
-def _narrow(field: pa.Field) -> pa.Field:
-    """Pyiceberg maps text to 64-bit offsets; a slice never needs them, and Parquet is the same."""
-    return field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
-
-
 def _iso(microseconds: int) -> str:
     return to_utc(microseconds * 1000).replace(tzinfo=None).isoformat(timespec="microseconds")
-
-
-@contextmanager
-def reachable(what: str) -> Iterator[None]:
-    """Say in one line that the catalog or its files did not answer, and what to do."""
-    try:
-        yield
-    except OperationalError as error:
-        raise StoreUnavailableError(f"cannot {what}: {error.orig}{_advice(error)}") from error
-    except (OSError, CommitStateUnknownException) as error:
-        if "ACCESS_DENIED" in str(error):
-            raise ConfigError(
-                f"cannot {what}: permission denied. Let this role read and write there: {error}"
-            ) from error
-        if "NO_SUCH_BUCKET" in str(error):
-            raise ConfigError(
-                f"cannot {what}: the lake's bucket does not exist. `headrace up` creates it; or "
-                f"correct HEADRACE_LAKE: {error}"
-            ) from error
-        raise StoreUnavailableError(f"cannot {what}: {error}{_advice(error)}") from error
-
-
-def _advice(error: Exception) -> str:
-    found = (advice for sign, advice in _DISK_SIGNS.items() if sign in str(error))
-    return next(found, "")
-
-
-_FULL = ". Free space and start again; nothing that was committed is lost."
-_DISK_SIGNS = {
-    "No space left on device": _FULL,
-    "database or disk is full": _FULL,
-    "Read-only file system": ". Choose another HEADRACE_LAKE, or remount it.",
-    "readonly database": ". Choose another HEADRACE_HOME, or remount it.",
-    "unable to open database file": ". Choose another HEADRACE_HOME, or allow us to write there.",
-}

@@ -31,7 +31,8 @@ from pyiceberg.table.update import (
 )
 
 from stream.errors import CommitConflictError
-from stream.lake.catalog import LakeTable, reachable
+from stream.lake.catalog import LakeTable
+from stream.lake.catalog_faults import reachable
 
 EPOCH = date(1970, 1, 1)
 THREADS = 8

@@ -185,7 +185,8 @@ def _explain(verb: str, place: Place, path: str, error: Exception) -> PipelineEr
     where = f"cannot {verb} {place.root}/{path}"
     text = str(error)
     if isinstance(error, PermissionDeniedError | UnauthenticatedError | PermissionError) or (
-        "status code: 403" in text or "status code: 401" in text  # how listing says it
+        # How listing says it, and how S3 does of one key among those to delete.
+        any(sign in text for sign in ("status code: 403", "status code: 401", "AccessDenied"))
     ):
         return ConfigError(f"{where}: permission denied. Allow this role (or user) to {verb}.")
     if "NoSuchBucket" in text:

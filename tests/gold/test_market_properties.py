@@ -333,8 +333,7 @@ def any_commits_add_up(parts: list[tuple[Rows, Rows]]) -> None:
         assert grown[model] == gold.rows(f"FROM {PROJECT.relation(model)} ORDER BY ALL"), model
 
 
-@pytest.mark.slow
-@settings(max_examples=12)
+@settings(max_examples=5)
 @given(commits())
 def test_commit_by_commit_gives_what_a_full_run_gives(parts):
     any_commits_add_up(parts)

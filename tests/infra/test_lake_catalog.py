@@ -13,7 +13,7 @@ from batch.gold.slots import COLOURS
 from components.message_schema import avro_schema
 from judges.plant import plant, put, remove
 from stream.feeds import load_feeds
-from stream.lake.catalog import iceberg_schema
+from stream.lake.catalog_schema import iceberg_schema
 from stream.lake.connect import LINEAGE_DOCS
 from stream.settings import Settings
 

@@ -8,7 +8,6 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,8 +62,7 @@ def ordered(totals: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(TRADES, st.data())
 def test_totals_of_any_split_in_any_order_equal_the_definition(
     trades: list[Any], data: Any

@@ -187,8 +187,7 @@ CASES = st.tuples(
 whether the table is compacted in between."""
 
 
-@pytest.mark.slow
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(CASES)
 def test_silver_after_a_replay_is_what_the_new_decoder_makes_of_bronze(case: Any) -> None:
     check_replay(*case)
@@ -196,7 +195,7 @@ def test_silver_after_a_replay_is_what_the_new_decoder_makes_of_bronze(case: Any
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(CASES)
 def test_silver_after_many_replays_is_what_the_new_decoder_makes_of_bronze(case: Any) -> None:
     check_replay(*case)

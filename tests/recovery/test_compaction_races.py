@@ -116,12 +116,15 @@ def test_readers_see_every_committed_row_once_at_every_moment(tmp_path: Path) ->
     appender.append(0)
     threads = [work(job) for job in (compact, compact, read, lambda: expire(settings))]
     number, deadline = 0, time.monotonic() + 180
-    while number < COMMITS or sum(r.files_after for r in reports) < COMPACTIONS:
-        assert time.monotonic() < deadline, f"{number} commits, {len(reports)} compactions"
-        number += 1
-        appender.append(number)
-        time.sleep(0.05)
-    done.set()
+    try:
+        while number < COMMITS or sum(r.files_after for r in reports) < COMPACTIONS:
+            assert time.monotonic() < deadline, f"{number} commits, {len(reports)} compactions"
+            assert not errors, errors
+            number += 1
+            appender.append(number)
+            time.sleep(0.15)  # far more often than epochs end, yet others have their turn
+    finally:
+        done.set()
     for thread in threads:
         thread.join(120)
     assert not errors, errors
