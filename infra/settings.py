@@ -7,6 +7,7 @@ of every bad key, what was found and what is accepted.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
@@ -303,6 +304,14 @@ def read_settings() -> StackSettings:
 def _explain(stack: str, problem: Mapping[str, Any]) -> str:
     key = ".".join(map(str, problem["loc"])) or "settings"
     message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        message = f"no such setting{_nearest(str(problem['loc'][-1]))}"
     found = problem["input"]
     shown = "" if isinstance(found, (dict, BaseModel)) else f" (found {found!r})"
     return f"Pulumi.{stack}.yaml: {key}: {message}{shown}"
+
+
+def _nearest(name: str) -> str:
+    known = {field for model in Strict.__subclasses__() for field in model.model_fields}
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f", did you mean {near[0]!r}?" if near else "; `infra/settings.py` has all of them"

@@ -283,7 +283,7 @@ def test_types_of_gold_have_one_in_quicksight():
             "us-east-1",
         ),
         ({"redshift": True}, "needs subnets in 3 zones"),
-        ({"redshfit": True}, "redshfit"),
+        ({"redshfit": True}, "options.redshfit: no such setting, did you mean 'redshift'"),
         ({"api_requests_per_second": 0}, "greater than or equal to 1"),
     ],
 )
