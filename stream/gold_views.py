@@ -30,10 +30,10 @@ def add_gold(
     """
     tables = build.relations or {}
     wanted = [name for name in sorted(tables) if is_wanted(name)]
+    connection.execute(f"CREATE SCHEMA {SCHEMA}")
     if wanted:
         file = quote_text(str(slot_file(home, build.slot).absolute()))
         connection.execute(f"ATTACH {file} AS published (READ_ONLY)")
-        connection.execute(f"CREATE SCHEMA {SCHEMA}")
     for name in wanted:
         view = quote_name(name)
         source = f"published.{quote_name(tables[name])}.{view}"

@@ -287,6 +287,7 @@ def _explained(names: Sequence[str]) -> Iterator[None]:
 
 
 def _one_line(error: Exception) -> str:
-    """The first lines of a DuckDB message, without the picture of the query."""
+    """The first lines of a DuckDB message as a sentence, without the picture of the query."""
     lines = str(error).split("\n\nLINE")[0].splitlines()
-    return " ".join(line.strip() for line in lines if line.strip())
+    text = " ".join(line.strip() for line in lines if line.strip())
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -93,6 +93,15 @@ def test_silver_view_keeps_its_name_and_gold_has_its_schema(small_lake):
     assert run_query(settings, "FROM gold.trades_current").to_pylist() == [{"x": 7}]
 
 
+def test_table_that_gold_lacks_is_told_by_its_name(small_lake):
+    small_lake.land_trades(3)
+    settings, store = small_lake.settings, small_lake.lake.store
+    make_file(settings, "s", 1)
+    publish(store, "local", replace(BUILD, slot="s"))
+    with pytest.raises(ConfigError, match=r"name nothing does not exist!.* What exists: .*, t, "):
+        run_query(settings, "FROM gold.nothing")
+
+
 def test_build_of_another_machine_is_not_offered(small_lake):
     small_lake.land_trades(3)
     (small_lake.settings.home / "gold").mkdir()
