@@ -64,6 +64,7 @@ class GoldFinale:
         """Land the books and their prices in the background."""
         self._settings = settings
         command = [sys.executable, "-m", "batch.gold_demo"]
+        # Books name account holders: the key that masks them goes along.
         self._landing = spawn(command, _log(settings), child_environment(settings, ("pii_key",)))
 
     def end(self) -> None:

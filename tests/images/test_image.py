@@ -127,7 +127,7 @@ def test_image_holds_nothing_that_its_user_could_change_and_no_installer(image):
 )
 def test_planted_fault_of_an_image_is_named(tmp_path, phrase, plant):
     if os.geteuid() != 0:
-        pytest.skip("only root can plant an owner")
+        pytest.skip("as another user every file made here has an owner who may change it")
     for folder in ("app", "opt/headrace/bin", "usr", "etc"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "app/cli.py").touch(0o644)

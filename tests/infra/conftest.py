@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -45,7 +44,7 @@ class Graphs:
     @staticmethod
     def mutated(stack: str, change: Callable[[dict[str, Any]], None]) -> synth.Graph:
         """The graph of a stack whose settings `change` has changed in place."""
-        config: dict[str, Any] = copy.deepcopy(synth.read_stack(stack))
+        config = synth.read_stack(stack)
         change(config["headrace:settings"])
         return synth.synthesise(stack, deploy, config=config)
 
@@ -94,4 +93,4 @@ def graph(request: pytest.FixtureRequest, graphs: Graphs) -> synth.Graph:
 @pytest.fixture
 def settings_of() -> Callable[[str], Mapping[str, Any]]:
     """A stack's committed settings, unparsed."""
-    return lambda stack: copy.deepcopy(synth.read_stack(stack)["headrace:settings"])
+    return lambda stack: synth.read_stack(stack)["headrace:settings"]

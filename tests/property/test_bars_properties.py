@@ -62,7 +62,7 @@ def ordered(totals: pa.Table) -> list[dict[str, Any]]:
     return rows
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(TRADES, st.data())
 def test_totals_of_any_split_in_any_order_equal_the_definition(
     trades: list[Any], data: Any

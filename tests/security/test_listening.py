@@ -18,7 +18,7 @@ import pytest
 from stream.local.state import read_state
 from stream.settings import Settings
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+reads_proc = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc who listens")
 
 
 def listening_of(pid):
@@ -52,6 +52,7 @@ def children_of(pid):
     return [p for child in direct for p in (child, *children_of(child))]
 
 
+@reads_proc
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1"])
 def test_listening_address_is_read_from_the_kernel(address):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -67,6 +68,7 @@ def test_default_of_the_metrics_address_is_loopback():
     assert ip_address(Settings().metrics_host).is_loopback
 
 
+@reads_proc
 @pytest.mark.slow
 def test_running_platform_listens_on_loopback_and_its_processes_hold_no_needless_secret(
     planted, home

@@ -127,7 +127,7 @@ EVENTS = st.lists(
 
 
 @settings(
-    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(EVENTS, st.data())
 def test_bars_equal_the_definition_over_all_trades(

@@ -181,7 +181,7 @@ class StandIn:
         elif not re.match(
             r"(?is)deallocate\s+prepare|alter\s+table\s+\S+\s+set\s+tblproperties", sql
         ):
-            raise NotImplementedError(f"the stand-in does not know {sql[:200]}")
+            raise ValueError(f"no statement that the stand-in takes: {sql[:200]}")
 
     def _create_external(self, schema: str, name: str, sql: str) -> None:
         """A seed's CSV: all columns are text; the header is skipped."""
