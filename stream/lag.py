@@ -25,6 +25,7 @@ from stream.feeds import load_feed
 from stream.feeds.contract import Contract
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.entries import Entry, Head
+from stream.sessions import market_state, open_ms_between
 from stream.settings import Settings
 from stream.slices import ShardPosition, ShardRef, Start
 from stream.sources import ExpiredCursorError, ShardInfo, StreamReader
@@ -32,6 +33,7 @@ from stream.sources.extract_lanes import STREAM_PREFIX
 
 CAP = 10_000
 THREADS = 8
+SILENT_MS = 600_000
 MAX_EMPTY_READS = 20
 """An empty answer is not the tip; a shard without new records may give many of them."""
 
@@ -63,21 +65,29 @@ class ShardLag:
 
 @dataclass(frozen=True, slots=True)
 class TableLag:
-    """One feed's Silver table: what a query sees now."""
+    """One feed's Silver table: what a query sees now.
+
+    `freshness_ms`: age of its newest record. `trading_ms`: how much of that the market was open,
+    which is what counts against `target_ms`: a closed market is not lag. `is_silent`: an open one
+    that has sent nothing for ten minutes, though its contract expects messages all the time.
+    """
 
     feed: str
     freshness_ms: int | None
+    trading_ms: int | None
     target_ms: int
     last_commit_ms: int | None
     last_commit_age_ms: int | None
     commit: int
     snapshots: int
+    is_market_open: bool = True
+    is_silent: bool = False
     gaps: tuple[str, ...] = ()
 
     @property
     def is_fresh(self) -> bool:
         """Within the contract's freshness target; false if nothing was ever committed."""
-        return self.freshness_ms is not None and self.freshness_ms <= self.target_ms
+        return self.trading_ms is not None and self.trading_ms <= self.target_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +156,19 @@ def _table_lag(
     # An extract that lands now says nothing about how fresh the stream's rows are.
     streamed = [p for s, p in head.positions.items() if not s.startswith(STREAM_PREFIX)]
     newest = max((position.arrival_ms for position in streamed), default=0)
+    trading = open_ms_between(contract.calendar, newest, now) if newest else None
     committed = last.committed_ms if last else None
     return TableLag(
         feed=contract.feed,
         freshness_ms=now - newest if newest else None,
+        trading_ms=trading,
         target_ms=contract.freshness_seconds * 1000,
         last_commit_ms=committed,
         last_commit_age_ms=None if committed is None else now - committed,
         commit=head.number,
         snapshots=snapshots,
+        is_market_open=market_state(contract.calendar, now).is_open,
+        is_silent=contract.volume.min_per_minute > 0 and (trading or 0) >= SILENT_MS,
         gaps=tuple(
             f"{gap.shard}: {gap.reason} after {gap.after}" for gap in (last.gaps if last else ())
         ),

@@ -2,9 +2,10 @@
 
 Streams never run inside Prefect; this only looks at committed positions from outside, as
 `headrace lag` does. Healthy: no unread record is older than the feed's freshness target and no
-record was lost; a quiet market is healthy. One event per feed and look: an automation pages when
-the healthy ones stop, which also notices a dead watcher. When Silver holds a whole hour of a feed,
-that is announced once (`hours`): Gold is built from that event.
+record was lost; a market that is closed or slow is healthy, one that is open and silent is not.
+One event per feed and look: an automation pages when the healthy ones stop, which also notices a
+dead watcher. When Silver holds a whole hour of a feed, that is announced once (`hours`): Gold is
+built from that event.
 Not here: lag itself (`stream.lag`), alarms that must work without Prefect (CloudWatch).
 """
 
@@ -85,7 +86,12 @@ def judge(feed: str, lag: LagReport, until_ms: int | None = None) -> Health:
     target_ms = max((table.target_ms for table in lag.tables), default=0)
     late = [shard for shard in lag.shards if shard.behind_ms > target_ms]
     gaps = [gap for table in lag.tables for gap in table.gaps]
-    reasons = [f"{shard.shard}: {shard.backlog_text} unread" for shard in late] + gaps
+    silent = [
+        f"nothing arrived for {(table.trading_ms or 0) // 60_000} minutes of trading"
+        for table in lag.tables
+        if table.is_silent
+    ]
+    reasons = [f"{shard.shard}: {shard.backlog_text} unread" for shard in late] + gaps + silent
     return Health(
         feed=feed,
         state="lagging" if reasons else "healthy",

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from stream.feeds.contract import Contract
     from stream.settings import Settings
 
-GENERATED = Path("deploy") / "feeds.md"
+PAGE = Path("deploy") / "feeds.md"
 
 
 @click.command()
 @click.argument("feed", required=False)
 @click.option(
-    "--write", is_flag=True, help="Regenerate deploy/feeds.md and dbt's sources from the contracts."
+    "--write", is_flag=True, help="Regenerate pages, dbt's sources, rules and dashboards."
 )
 @json_option
 def feeds(feed: str | None, write: bool, as_json: bool) -> None:
@@ -39,12 +39,11 @@ def feeds(feed: str | None, write: bool, as_json: bool) -> None:
     if write:
         if not Path("pyproject.toml").is_file():
             raise ConfigError("feeds --write changes the source tree: run it at the tree's root")
-        from stream.cli.dbt_sources import SOURCES, render_sources
+        from stream.cli.generated import generated_files
 
-        everything = list(load_feeds().values())
-        for path, render in ((GENERATED, render_feeds), (SOURCES, render_sources)):
+        for path, render in generated_files():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(render(everything))
+            path.write_text(render())
             click.echo(f"wrote {path}")
     elif as_json:
         print_json([_as_dict(contract) for contract in contracts.values()])
@@ -76,7 +75,7 @@ def render_contract(contract: Contract) -> str:
             f"- Key: {', '.join(f'`{name}`' for name in contract.key)}; sorted by "
             f"{', '.join(f'`{name}`' for name in contract.order)}; event time "
             f"`{contract.event_time}`",
-            f"- Fresh within {contract.freshness_seconds} s",
+            f"- Fresh within {contract.freshness_seconds} s; market hours {contract.calendar}",
             f"- {volume.min_per_minute:,} to {volume.max_per_minute:,} rows a minute: "
             f"{volume.reason}",
             f"- Filled by {'its stream' if contract.has_stream else 'extracts alone'}",
@@ -110,6 +109,7 @@ def _as_dict(contract: Contract) -> dict[str, Any]:
         "order": contract.order,
         "event_time": contract.event_time,
         "has_stream": contract.has_stream,
+        "calendar": contract.calendar,
         "freshness_seconds": contract.freshness_seconds,
         "volume": contract.volume,
         "rejects": contract.rejects,

@@ -167,6 +167,7 @@ class Contract:
     `event_time` names the ns column that Silver is partitioned by (UTC day).
     `future_tolerance_ms`: how far an event may lie after its arrival before it is refused.
     `has_stream`: whether messages arrive through a stream; without, only extracts fill the feed.
+    `calendar`: when its market trades (`sessions`): silence while it is closed is no lag.
 
     Raises: ConfigError for personal data in the key or the order (rows are told apart and sorted
     by what Silver holds) or in a column that is no text.
@@ -189,6 +190,7 @@ class Contract:
     max_line_bytes: int = 65_536
     has_bars: bool = False
     has_stream: bool = True
+    calendar: str = "24/7"
 
     def __post_init__(self) -> None:
         for column in self.pii_columns:

@@ -106,4 +106,5 @@ CONTRACT = Contract(
     dedup_minutes=HISTORY_MINUTES,
     future_tolerance_ms=FUTURE_MS,
     has_stream=False,
+    calendar="XNYS",
 )

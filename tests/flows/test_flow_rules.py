@@ -198,9 +198,18 @@ def test_watch_of_a_lake_without_tables_says_not_started_and_emits_nothing(heard
 )
 def test_stream_is_healthy_while_no_unread_record_is_older_than_its_target(behind_ms, gaps, state):
     shard = ShardLag("trades", "shard-0", "1", behind_ms, 0, None, 7, False, False, "behind")
-    table = TableLag("trades", 900_000, 15_000, 0, 0, 1, 1, gaps)
+    table = TableLag("trades", 900_000, 900_000, 15_000, 0, 0, 1, 1, gaps=gaps)
     health = judge("trades", LagReport((shard,), (table,)))
     assert (health.state, bool(health.detail)) == (state, state == "lagging")
+
+
+def test_open_market_that_says_nothing_is_not_healthy():
+    table = TableLag("trades", 700_000, 660_000, 15_000, 0, 0, 1, 1, is_silent=True)
+    health = judge("trades", LagReport((), (table,)))
+    assert (health.state, health.detail) == (
+        "lagging",
+        "nothing arrived for 11 minutes of trading",
+    )
 
 
 def test_previous_days_end_yesterday_in_utc():

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from stream.clock import ManualClock
+from stream.clock import ManualClock, parse_time_ms
 from stream.errors import ConfigError
-from stream.lag import LagReport, feed_lag, read_lag
-from stream.lake.entries import GapRecord, SliceRecord
-from stream.slices import ShardRef
+from stream.lag import LagReport, _table_lag, feed_lag, read_lag
+from stream.lake.entries import GapRecord, Head, SliceRecord
+from stream.slices import ShardPosition, ShardRef
 from stream.sources.memory import MemoryReader, MemoryStream
 
 T0_NS = 1_764_000_000_000_000_000
@@ -109,6 +110,41 @@ def test_freshness_is_the_age_of_the_newest_committed_arrival(behind: Behind) ->
     assert table.commit == 2
     assert table.last_commit_age_ms == 20_000
     assert table.snapshots == 2
+
+
+FRIDAY_CLOSE_MS = parse_time_ms("2026-11-27T18:00")
+"""13:00 in New York: the day after Thanksgiving ends early."""
+
+
+def _head(arrival_ms: int) -> Head:
+    return Head(1, "", {"s": ShardPosition("1", arrival_ms=arrival_ms)})
+
+
+@pytest.mark.parametrize(
+    ("now", "trading_ms", "is_open", "is_silent"),
+    [
+        ("2026-11-27T18:00:00", 60_000, False, False),
+        ("2026-11-29T15:00:00", 60_000, False, False),
+        ("2026-11-30T14:30:00", 60_000, True, False),
+        ("2026-11-30T14:38:59", 599_000, True, False),
+        ("2026-11-30T14:39:00", 600_000, True, True),
+    ],
+)
+def test_closed_market_is_not_lag_and_a_silent_open_one_is(
+    behind: Behind, now: str, trading_ms: int, is_open: bool, is_silent: bool
+) -> None:
+    contract = replace(behind.lake.contract, calendar="XNYS")
+    head = _head(FRIDAY_CLOSE_MS - 60_000)
+    table = _table_lag(contract, head, None, 1, parse_time_ms(now))
+    assert table.freshness_ms == parse_time_ms(now) - FRIDAY_CLOSE_MS + 60_000
+    assert (table.trading_ms, table.is_market_open) == (trading_ms, is_open)
+    assert table.is_silent is is_silent
+
+
+def test_feed_that_expects_nothing_is_never_silent(behind: Behind) -> None:
+    volume = replace(behind.lake.contract.volume, min_per_minute=0)
+    contract = replace(behind.lake.contract, volume=volume)
+    assert not _table_lag(contract, _head(1), None, 1, 10**12).is_silent
 
 
 def test_freshness_before_the_first_commit_is_unknown(behind: Behind) -> None:
