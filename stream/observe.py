@@ -53,8 +53,10 @@ class FeedMetrics:
             )
             rejected.inc(count - self._seen.rejected.get(reason, 0))
         if tally.newest_arrival_ms:
-            freshness = self.instruments.gauge("headrace_freshness_ms", feed=self._feed)
-            freshness.set(tally.newest_commit_ms - tally.newest_arrival_ms)
+            committed = self.instruments.gauge(
+                "headrace_committed_arrival_timestamp_seconds", feed=self._feed, stage="silver"
+            )
+            committed.set(tally.newest_arrival_ms / 1000)
         self._seen = replace(tally, rejected=dict(tally.rejected))
 
     def is_healthy(self) -> bool:
@@ -62,14 +64,14 @@ class FeedMetrics:
         pulse = read_pulse(self._home, self._feed)
         if pulse is None or pulse.age_seconds(self._clock) > STALE_PULSE_SECONDS:
             return False
-        self.instruments.gauge("headrace_epoch_age_seconds", feed=self._feed).set(
-            pulse.epoch_age_seconds
+        self.instruments.gauge("headrace_epoch_end_timestamp_seconds", feed=self._feed).set(
+            pulse.updated_ms / 1000 - pulse.epoch_age_seconds
         )
         for shard in pulse.shards:
             lag = self.instruments.gauge(
-                "headrace_lag_ms", feed=self._feed, shard=shard["shard"]["shard"]
+                "headrace_shard_behind_seconds", feed=self._feed, shard=shard["shard"]["shard"]
             )
-            lag.set(shard["behind_ms"] or 0)
+            lag.set((shard["behind_ms"] or 0) / 1000)
         return pulse.epoch_age_seconds < self._limit_seconds
 
 

@@ -71,7 +71,7 @@ def test_running_dataflow_is_healthy_and_counts_what_it_committed(bed: Any) -> N
         status, text = ask(server.port, "/metrics")
         assert status == 200
         assert 'headrace_messages_total{feed="trades"} 1000.0' in text
-        lag = 'headrace_lag_ms{feed="trades",shard="shardId-000000000001"}'
+        lag = 'headrace_shard_behind_seconds{feed="trades",shard="shardId-000000000001"}'
         deadline = time.monotonic() + 10
         while lag not in ask(server.port, "/metrics")[1]:  # with the next pulse
             assert time.monotonic() < deadline

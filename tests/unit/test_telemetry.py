@@ -36,16 +36,16 @@ def test_metric_names_are_unique():
 def test_instruments_counted_value_is_rendered():
     live = Instruments()
     live.counter("headrace_records_total", feed="trades").inc(5)
-    live.gauge("headrace_lag_ms", feed="trades", shard="0").set(7)
+    live.gauge("headrace_shard_behind_seconds", feed="trades", shard="0").set(7)
     text = live.render().decode()
     assert 'headrace_records_total{feed="trades"} 5.0' in text
-    assert 'headrace_lag_ms{feed="trades",shard="0"} 7.0' in text
+    assert 'headrace_shard_behind_seconds{feed="trades",shard="0"} 7.0' in text
 
 
 def test_instruments_wrong_kind_or_name_is_refused():
     live = Instruments()
     with pytest.raises(KeyError, match="no counter"):
-        live.counter("headrace_lag_ms", feed="trades", shard="0")
+        live.counter("headrace_shard_behind_seconds", feed="trades", shard="0")
     with pytest.raises(KeyError):
         live.counter("headrace_nothing_total", feed="trades")
 
