@@ -18,6 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stream.errors import OutOfOrderError
+from stream.shard import SEQUENCE_DIGITS as SEQUENCE_DIGITS  # noqa: PLC0414 - part of this module
+from stream.shard import ShardRef as ShardRef  # noqa: PLC0414
+from stream.shard import pad_sequence as pad_sequence  # noqa: PLC0414
 
 RECORD_SCHEMA = pa.schema(
     [
@@ -30,9 +33,6 @@ RECORD_SCHEMA = pa.schema(
 )
 """One row per user record, in shard order. `sub_sequence` counts the records of one aggregated
 (KPL) Kinesis record and is 0 otherwise."""
-
-SEQUENCE_DIGITS = 56
-"""Kinesis sequence numbers have up to 56 digits; padded to that, text order is number order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +47,6 @@ class SliceRule:
         for name in ("window_ms", "max_rows", "max_bytes"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"SliceRule.{name} must be > 0, found {getattr(self, name)}")
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ShardRef:
-    """A shard of one life of one stream. `stream` is name and identity: a new life differs."""
-
-    feed: str
-    stream: str
-    shard: str
-
-    def __str__(self) -> str:
-        return f"{self.stream}/{self.shard}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +119,6 @@ class ShardPosition:
 def slice_id(shard: ShardRef, first: str | None) -> str:
     """The id that a slice's rows carry; `first` is None for the slice that ends a shard."""
     return f"{shard}/end" if first is None else f"{shard}/{pad_sequence(first)}"
-
-
-def pad_sequence(sequence_number: str | None) -> str:
-    """Zero-pad so that text order is number order; '' for the start of a shard.
-
-    >>> pad_sequence("12")[-4:], len(pad_sequence("12"))
-    ('0012', 56)
-    """
-    return "" if sequence_number is None else sequence_number.zfill(SEQUENCE_DIGITS)
 
 
 def is_after(sequence_number: str | None, position: str | None) -> bool:

@@ -13,7 +13,7 @@ from datetime import date, datetime
 from typing import Self
 
 from stream.clock import to_utc
-from stream.slices import SEQUENCE_DIGITS, ShardRef, pad_sequence
+from stream.shard import SEQUENCE_DIGITS, ShardRef, pad_sequence
 
 _DAY = r"year=(?P<year>\d{4})/month=(?P<month>\d\d)/day=(?P<day>\d\d)"
 _STREAM_SHARD = r"(?P<stream>[A-Za-z0-9_.-]+\.[0-9a-f]{8})-(?P<shard>[A-Za-z0-9_.-]+)"
