@@ -91,6 +91,32 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         None, ge=0, le=65_535, description="Port of /metrics and /healthz; unset: none served"
     )
+    metrics_export: Literal["none", "emf"] = Field(
+        "none", description="emf: CloudWatch's metric lines on stdout, beside /metrics"
+    )
+    metrics_export_seconds: float = Field(
+        30.0, ge=0.1, le=60, description="Interval of the exported metric lines"
+    )
+    metrics_per_shard: bool = Field(
+        False, description="Export a series per shard, not only the worst; each costs money"
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="OTLP/HTTP collector of traces, http://host:4318; unset: no traces",
+    )
+    table_watch_seconds: float = Field(
+        60.0, ge=0.1, le=86_400, description="Shortest time between counts of a table's files"
+    )
+    task_vcpus: float = Field(1.0, gt=0, le=192, description="vCPUs paid for one dataflow")
+    task_memory_gb: float = Field(2.0, gt=0, le=1_000, description="GB paid for one dataflow")
+    price_vcpu_hour_usd: float = Field(
+        0.03238, ge=0, description="Fargate ARM, eu-west-1, 2026-11; as the prices below"
+    )
+    price_memory_gb_hour_usd: float = Field(0.00356, ge=0, description="Fargate ARM, 1 GB")
+    price_shard_hour_usd: float = Field(0.017, ge=0, description="A provisioned Kinesis shard")
+    price_thousand_writes_usd: float = Field(0.005, ge=0, description="S3 PUT and LIST requests")
+    price_thousand_reads_usd: float = Field(0.0004, ge=0, description="S3 GET requests")
     fmp_api_key: SecretStr | None = Field(None, description="Financial Modeling Prep API key")
     fmp_secret_id: str | None = Field(
         None, description="Secrets Manager name or ARN of the FMP key, if fmp_api_key is unset"
@@ -122,6 +148,31 @@ class Settings(BaseSettings):
         "sqlite", description="Where backfills share their work: a local file, or DynamoDB"
     )
     claims_table: str = Field("headrace-claims", description="DynamoDB table of the claims")
+    api_host: str = Field("127.0.0.1", description="Bind address of `headrace api`")
+    api_port: int = Field(8470, ge=0, le=65_535, description="Port of the API; 0: any free one")
+    api_token: SecretStr | None = Field(
+        None, description="Bearer token of the API; unset: made once, in the home's api-token"
+    )
+    api_requests_per_second: int = Field(
+        200, ge=1, le=1_000_000, description="Per caller of the API, bursts of twice as many"
+    )
+    api_query_seconds: float = Field(
+        10.0, gt=0, le=28, description="How long one query of the API may run"
+    )
+    api_workgroup: str | None = Field(
+        None, description="Athena workgroup that the API asks; unset: it reads with DuckDB"
+    )
+    api_cursor_secret_id: str | None = Field(
+        None, description="Secrets Manager name or ARN of the key that seals the API's cursors"
+    )
+    prefect_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Prefect API whose runs are shown; unset: the local platform's, if it runs one",
+    )
+    prefect_auth: SecretStr | None = Field(
+        None, description="user:password of that Prefect API, if it asks for one"
+    )
     keep_days: int | None = Field(
         None, ge=1, description="Retention: days that Silver tables keep; unset: for ever"
     )
@@ -248,6 +299,13 @@ AWS_SECRETS = (
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
 )
 """Variables of the AWS SDKs that hold what opens an account."""
+
+
+def secret_values(settings: Settings) -> tuple[str, ...]:
+    """Every secret that this process was given, for the logs to leave out."""
+    own = (value.get_secret_value() for _, value in settings if isinstance(value, SecretStr))
+    aws = (os.environ.get(name, "") for name in AWS_SECRETS)
+    return tuple(value for value in (*own, *aws) if value)
 
 
 def child_environment(settings: Settings, secrets: Collection[str] = ()) -> dict[str, str]:

@@ -81,14 +81,16 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """How old the newest data is, per stage: `now - newest arrival` that is durable there.
+    """How far each stage lies behind, as a time: everything that arrived before is durable there.
 
-    A dataflow that read on to the tip and found nothing is as fresh as that read.
+    Where nothing waits that is as fresh as the look itself, however old the newest record is: its
+    age is `newest_ms`, from its arrival in the stream. None: not known.
     """
 
     bronze_ms: int | None
     silver_ms: int | None
     bars_ms: int | None
+    newest_ms: int | None
     target_ms: int
     is_fresh: bool
 
