@@ -12,10 +12,11 @@ Live flows, replays and the benchmark run this same code; only the lanes differ.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any, Protocol
 
 import pyarrow as pa
 
@@ -34,6 +35,8 @@ from stream.masking import Masker, row_mask
 from stream.quarantine import RejectWatch, write_rejects
 from stream.silver import silver_rows, slice_files
 from stream.slices import ShardRef, Slice
+from stream.telemetry.frontier import Reached
+from stream.telemetry.logs import bind_log_context, log_context
 
 AHEAD = 4
 """Slices whose uploads may be under way at once in one batch."""
@@ -63,7 +66,11 @@ class Tally:
     commits: int = 0
     ledger_number: int = 0
     newest_arrival_ms: int = 0
+    newest_event_ms: int = 0
     newest_commit_ms: int = 0
+    conflicts: int = 0
+    gaps: dict[str, int] = field(default_factory=dict)
+    bytes_written: dict[str, int] = field(default_factory=dict)
 
     def count_slice(self, record: SliceRecord) -> None:
         """Add one committed slice."""
@@ -74,15 +81,59 @@ class Tally:
         self.silver_rows += record.silver_rows
         self.duplicates += record.duplicates
         self.newest_arrival_ms = max(self.newest_arrival_ms, record.arrival_ns[1] // 1_000_000)
-        for total, counts in ((self.rejected, record.rejected), (self.ignored, record.ignored)):
-            for name, count in counts.items():
-                total[name] = total.get(name, 0) + count
+        self.newest_event_ms = max(self.newest_event_ms, record.event_ns[1] // 1_000_000)
+        _add(self.rejected, record.rejected)
+        _add(self.ignored, record.ignored)
+        _add(self.bytes_written, _bytes_written(record))
 
     def count_commit(self, entry: Entry) -> None:
         """Add one landed commit."""
         self.commits += 1
+        for gap in entry.gaps:
+            _add(self.gaps, {gap.kind: 1})
         self.ledger_number = entry.number
         self.newest_commit_ms = entry.committed_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """When an observed piece of work began, and its trace if it is traced."""
+
+    at_ns: int = 0
+    trace_id: str | None = None
+    span: Any = None
+
+
+class Observer(Protocol):
+    """Told what the road does, by the dataflow's own thread: it neither waits nor fails."""
+
+    def begin_slice(self, item: Slice) -> Begun: ...
+
+    def end_slice(self, begun: Begun, record: SliceRecord) -> None:
+        """The slice is durable, and not yet visible."""
+        ...
+
+    def begin_commit(self) -> Begun: ...
+
+    def end_commit(self, begun: Begun, entry: Entry | None, tally: Tally) -> None:
+        """The commit landed; None: there was nothing to commit. Bars come after it."""
+        ...
+
+
+class Unobserved:
+    """Nobody looks: replays, benchmarks, and flows without metrics."""
+
+    _NOTHING = Begun()
+
+    def begin_slice(self, item: Slice) -> Begun:  # noqa: ARG002
+        return self._NOTHING
+
+    def end_slice(self, begun: Begun, record: SliceRecord) -> None: ...
+
+    def begin_commit(self) -> Begun:
+        return self._NOTHING
+
+    def end_commit(self, begun: Begun, entry: Entry | None, tally: Tally) -> None: ...
 
 
 class Road:
@@ -99,11 +150,15 @@ class Road:
         masker: Masker | None = None,
         for_bars: bool = True,
         keep_bronze: Callable[[Slice], ObjectRef] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`masker`: required of feeds with personal data. `for_bars`: also sum each slice for
         `bars_1m`, if the feed has bars. `keep_bronze`: where a slice's records are kept already
         (an extract); None writes them to Bronze.
         """
+        self.reached: dict[str, Reached] = {}
+        """Per shard, the last record that is durable in Bronze."""
+        self._observer = observer or Unobserved()
         self._contract = contract
         self._store = store
         self._schema = schema
@@ -112,14 +167,16 @@ class Road:
         self._for_bars = for_bars and contract.has_bars
         self._mask = row_mask(contract, masker)
         self._watch = RejectWatch(contract.rejects, quotes_messages=not contract.pii_columns)
-        self._pool = ThreadPoolExecutor(upload_threads, thread_name_prefix="upload")
+        self._pool = ThreadPoolExecutor(
+            upload_threads, "upload", partial(bind_log_context, feed=contract.feed)
+        )
 
     def process(self, slices: Sequence[Slice]) -> list[SliceResult]:
         """Make slices durable. Uploads of one slice overlap with the work on the next few."""
         results: list[SliceResult] = []
         begun: deque[Callable[[], SliceResult]] = deque()
         for item in slices:
-            begun.append(self._begin(item))
+            begun.append(self._observed(item))
             if len(begun) == AHEAD:  # more would only hold memory
                 results.append(begun.popleft()())
         return results + [finish() for finish in begun]
@@ -127,6 +184,22 @@ class Road:
     def close(self) -> None:
         """End the upload threads; nothing is pending between calls of `process`."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _observed(self, item: Slice) -> Callable[[], SliceResult]:
+        """`_begin`, told to the observer; log lines of both halves name the slice."""
+        begun = self._observer.begin_slice(item)
+        names = {"shard": item.shard.shard, "slice": item.id, "trace_id": begun.trace_id}
+        with log_context(**names):
+            finish = self._begin(item)
+
+        def finish_observed() -> SliceResult:
+            with log_context(**names):
+                result = finish()
+            _reach(self.reached, result.record)
+            self._observer.end_slice(begun, result.record)
+            return result
+
+        return finish_observed
 
     def _begin(self, item: Slice) -> Callable[[], SliceResult]:
         if not item.rows:
@@ -175,6 +248,7 @@ class RoadCommitter:
         on_commit: Callable[[Tally], None] = lambda _: None,
         parents_of: Callable[[ShardRef], tuple[str, ...]] = lambda _: (),
         horizon: int | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """`horizon`: how far back the dedup looks, ns (`dedup.horizon_ns`); None: without bound."""
         self._parents_of = parents_of
@@ -185,7 +259,17 @@ class RoadCommitter:
         self._take_gaps = take_gaps
         self._on_commit = on_commit
         self._pending: list[SliceResult] = []
+        self._observer = observer or Unobserved()
+        self.reached: dict[str, Reached] = {}
+        """Per shard, the last committed record."""
+        self.bars_reached: dict[str, Reached] = {}
+        """The same, as far as the bars went."""
         self.tally = Tally()
+
+    @property
+    def keeps_bars(self) -> bool:
+        """Whether commits bring bars."""
+        return self._bars is not None
 
     def add(self, results: Sequence[SliceResult]) -> None:
         """Collect results of the running epoch, in order per shard."""
@@ -194,23 +278,37 @@ class RoadCommitter:
     def commit(self) -> None:
         """Make the epoch's slices visible; those that another instance committed are dropped."""
         results, self._pending = self._pending, []
-        entry = self._ledger.commit_slices(
-            [(result.record, result.files) for result in results],
-            self._take_gaps(),
-            self._parents_of,
-            lambda others: self._check_replays(others, results),
-        )
+        begun = self._observer.begin_commit()
+        with log_context(trace_id=begun.trace_id):
+            entry = self._ledger.commit_slices(
+                [(result.record, result.files) for result in results],
+                self._take_gaps(),
+                self._parents_of,
+                lambda others: self._check_replays(others, results),
+            )
+        self.tally.conflicts = self._ledger.conflicts
+        if entry is not None:
+            for record in entry.slices:
+                self.tally.count_slice(record)
+            self.tally.count_commit(entry)
+        for result in results:  # those that were dropped, another instance has committed
+            _reach(self.reached, result.record)
+        self._observer.end_commit(begun, entry, self.tally)
         if entry is None:
+            self.bars_reached.update(self.reached)
             return
         landed = {record.slice_id for record in entry.slices}
-        for record in entry.slices:
-            self.tally.count_slice(record)
-        self.tally.count_commit(entry)
         if self._bars is not None:
-            self._bars.apply(
-                entry,
-                [r.totals for r in results if r.totals is not None and r.record.slice_id in landed],
-            )
+            with log_context(commit=str(entry.number)):
+                self._bars.apply(
+                    entry,
+                    [
+                        r.totals
+                        for r in results
+                        if r.totals is not None and r.record.slice_id in landed
+                    ],
+                )
+            self.bars_reached.update(self.reached)
         self._on_commit(self.tally)
 
     def _check_replays(self, others: Sequence[Entry], results: Sequence[SliceResult]) -> None:
@@ -249,6 +347,25 @@ def _record(item: Slice, **counts: object) -> SliceRecord:
         ends_shard=item.ends_shard,
         **counts,  # type: ignore[arg-type]
     )
+
+
+def _add(total: dict[str, int], counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        total[name] = total.get(name, 0) + count
+
+
+def _bytes_written(record: SliceRecord) -> dict[str, int]:
+    """Bytes of a slice's objects, by the stage that they belong to."""
+    single = {"bronze": record.bronze, "quarantine": record.quarantine}
+    found = {stage: item.bytes for stage, item in single.items() if item is not None}
+    return found | ({"silver": sum(f.bytes for f in record.silver)} if record.silver else {})
+
+
+def _reach(reached: dict[str, Reached], record: SliceRecord) -> None:
+    shard = str(record.shard)
+    before = reached.get(shard)
+    newest = max(before.arrival_ms if before else 0, record.arrival_ns[1] // 1_000_000)
+    reached[shard] = Reached(record.last, newest)
 
 
 def _reasons(rejects: pa.Table) -> dict[str, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,11 @@ from stream.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What a dataflow said last."""
+    """What a dataflow said last.
+
+    `frontiers_ms`: per stage, the time up to which everything that arrived is durable there.
+    `requests`: calls to the object store, by kind. `table`: its snapshots and small files.
+    """
 
     feed: str
     pid: int
@@ -29,6 +33,12 @@ class Pulse:
     epoch_age_seconds: float
     tally: dict[str, Any]
     shards: list[dict[str, Any]]
+    started_ms: int | None = None
+    frontiers_ms: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    retention_ms: int | None = None
+    table: dict[str, int] = field(default_factory=dict)
 
     def age_seconds(self, clock: Clock = SYSTEM_CLOCK) -> float:
         """Time since it was written."""

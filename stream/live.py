@@ -7,8 +7,8 @@ a stop is requested. Everything that is decided here is wiring; the rules live i
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
@@ -16,19 +16,23 @@ from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.dedup import Dedup, horizon_ns
 from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
 from stream.feeds import load_feed
-from stream.flow import Road, RoadCommitter, Tally
+from stream.flow import Observer, Road, RoadCommitter, Tally
 from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.entries import GapRecord
 from stream.lake.ledger import Ledger
+from stream.lake.store import Store
 from stream.masking import open_masker, pin_masker
+from stream.observe.table_watch import TableWatch
 from stream.settings import Settings
 from stream.silver import SilverKeys
 from stream.slices import ShardPosition, ShardRef
 from stream.sources import ShardInfo, StreamReader
 from stream.sources.choose import open_reader
-from stream.sources.lanes import Lanes
+from stream.sources.lanes import Lanes, ShardStatus
 from stream.sources.starts import parse_start
+from stream.telemetry.frontier import Reached, ReadState, frontier_ms
+from stream.telemetry.logs import bind_log_context
 
 WATCHDOG_EPOCHS = 5
 WATCHDOG_MIN_SECONDS = 60.0
@@ -41,6 +45,7 @@ def run_feed(
     stop: Stop,
     reader: StreamReader | None = None,
     on_commit: Callable[[Tally], None] = lambda _: None,
+    observer: Observer | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Tally:
     """Run a feed until `stop` is requested; return what was committed.
@@ -48,6 +53,8 @@ def run_feed(
     Raises: ConfigError (no stream, no lake, no permission), FatalError (a person is needed),
     RetryableError (a restart will do: another instance was first, or a service is away).
     """
+    bind_log_context(feed=feed)
+    started_ms = now_ms(clock)
     contract = load_feed(feed)
     lake = connect_lake(settings)
     source = reader or open_reader(settings, feed)
@@ -63,7 +70,13 @@ def run_feed(
     keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
     dedup = Dedup(contract, keys)
     road = Road(
-        contract, lake.store, table.arrow_schema, dedup, settings.upload_threads, masker=masker
+        contract,
+        lake.store,
+        table.arrow_schema,
+        dedup,
+        settings.upload_threads,
+        masker=masker,
+        observer=observer,
     )
     committer = RoadCommitter(
         ledger,
@@ -72,17 +85,20 @@ def run_feed(
         on_commit=on_commit,
         parents_of=lanes.parents_of,
         horizon=horizon_ns(contract.dedup_minutes, contract.future_tolerance_ms),
+        observer=observer,
     )
+    _resume(road, committer, ledger)
     epoch = Epoch(stop, settings.epoch_max_bytes, clock)
     flow = build_dataflow(
         feed, lanes, road.process, committer, epoch=epoch, epoch_seconds=settings.epoch_seconds
     )
-    pulse = Heartbeat(
-        pulse_path(settings.home, feed), feed, lambda: _beat(epoch, committer, lanes), clock
-    )
+    watch = TableWatch(table, source, settings.table_watch_seconds, clock)
+    body = _Body(epoch, road, committer, lanes, lake.store, watch, started_ms)
+    pulse = Heartbeat(pulse_path(settings.home, feed), feed, body.beat, clock)
     watch_epochs(epoch, max(WATCHDOG_MIN_SECONDS, WATCHDOG_EPOCHS * settings.epoch_seconds))
     pulse.start()
     lanes.start()
+    watch.start()
     try:
         run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds)
         ending = threading.Thread(target=lanes.stop, name="stop-lanes")  # beside the last work
@@ -92,6 +108,7 @@ def run_feed(
     finally:
         lanes.stop()
         road.close()
+        watch.stop()
         pulse.stop()
     return committer.tally
 
@@ -171,9 +188,49 @@ def _gaps(lanes: Lanes) -> list[GapRecord]:
     return [GapRecord(gap.shard, gap.after, gap.first_kept, gap.reason) for gap in lanes.gaps()]
 
 
-def _beat(epoch: Epoch, committer: RoadCommitter, lanes: Lanes) -> dict[str, object]:
-    return {
-        "epoch_age_seconds": epoch.age_seconds(),
-        "tally": asdict(committer.tally),
-        "shards": [asdict(status) for status in lanes.status()],
-    }
+def _resume(road: Road, committer: RoadCommitter, ledger: Ledger) -> None:
+    """What was committed before this start is durable in every stage."""
+    for shard, position in ledger.head().positions.items():
+        done = Reached(position.sequence_number, position.arrival_ms)
+        for stage in (road.reached, committer.reached, committer.bars_reached):
+            stage[shard] = done
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What the pulse tells of: the parts of a running dataflow."""
+
+    epoch: Epoch
+    road: Road
+    committer: RoadCommitter
+    lanes: Lanes
+    store: Store
+    watch: TableWatch
+    started_ms: int
+
+    def beat(self) -> dict[str, object]:
+        shards = self.lanes.status()
+        return {
+            "epoch_age_seconds": self.epoch.age_seconds(),
+            "tally": asdict(self.committer.tally),
+            "shards": [asdict(status) for status in shards],
+            "started_ms": self.started_ms,
+            "frontiers_ms": self._frontiers(shards),
+            "requests": dict(self.store.requests),
+            "retries": self.lanes.retries,
+            "retention_ms": self.watch.retention_ms,
+            "table": self.watch.facts(),
+        }
+
+    def _frontiers(self, shards: Sequence[ShardStatus]) -> dict[str, int]:
+        """By stage. The shards were read first: what they had seen may be durable by now."""
+        states = [
+            ReadState(str(s.shard), s.last_sequence_number, s.tip_ms, s.state == "ended")
+            for s in shards
+            if s.state != "waiting"  # its parents come first
+        ]
+        stages = {"bronze": self.road.reached, "silver": self.committer.reached}
+        if self.committer.keeps_bars:
+            stages["bars"] = self.committer.bars_reached
+        found = {s: frontier_ms(states, dict(r), self.started_ms) for s, r in stages.items()}
+        return {stage: at for stage, at in found.items() if at is not None}

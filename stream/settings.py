@@ -117,6 +117,13 @@ class Settings(BaseSettings):
     price_shard_hour_usd: float = Field(0.017, ge=0, description="A provisioned Kinesis shard")
     price_thousand_writes_usd: float = Field(0.005, ge=0, description="S3 PUT and LIST requests")
     price_thousand_reads_usd: float = Field(0.0004, ge=0, description="S3 GET requests")
+    ui_host: str = Field("127.0.0.1", description="Bind address of the page of `headrace ui`")
+    ui_port: int = Field(8380, ge=0, le=65_535, description="Its port; 0: any free one")
+    ui_hosts: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.:,-]*$",
+        description="Further host names that the page answers to, comma-separated",
+    )
     fmp_api_key: SecretStr | None = Field(None, description="Financial Modeling Prep API key")
     fmp_secret_id: str | None = Field(
         None, description="Secrets Manager name or ARN of the FMP key, if fmp_api_key is unset"
@@ -236,6 +243,11 @@ class Settings(BaseSettings):
     def private_hosts(self) -> tuple[str, ...]:
         """Hosts of RSS feeds that need not be of the public internet."""
         return tuple(host for host in self.news_private_hosts.lower().split(",") if host)
+
+    @property
+    def page_hosts(self) -> tuple[str, ...]:
+        """Host names of the page, beside this machine's own."""
+        return (self.ui_host, *(host for host in self.ui_hosts.lower().split(",") if host))
 
     @property
     def slice_rule(self) -> SliceRule:

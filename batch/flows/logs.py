@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 
-from stream.settings import Settings, correlation_id
+from stream.settings import Settings, correlation_id, secret_values
 from stream.telemetry import JsonFormatter, set_up_logging
+from stream.telemetry.redaction import Redactor
 
 
 class RunFormatter(JsonFormatter):
@@ -26,7 +27,8 @@ class RunFormatter(JsonFormatter):
 
 def set_up_run_logging(settings: Settings) -> None:
     """The logging of a flow's process, Prefect's loggers included."""
-    set_up_logging(settings.log_level, settings.log_format)
+    secrets = secret_values(settings)
+    set_up_logging(settings.log_level, settings.log_format, secrets=secrets)
     if settings.log_format == "json":
         for handler in logging.getLogger().handlers:
-            handler.setFormatter(RunFormatter())
+            handler.setFormatter(RunFormatter(redactor=Redactor(secrets)))

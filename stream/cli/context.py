@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 def open_settings(*, needs_platform: bool = False, **overrides: object) -> Settings:
     """Load settings, set up logging, and reach AWS if the verb needs it. Raises: ConfigError."""
-    from stream.settings import correlation_id, load_settings
+    from stream.settings import correlation_id, load_settings, secret_values
     from stream.telemetry import set_up_logging
 
     settings = load_settings(**overrides)
-    set_up_logging(settings.log_level, settings.log_format, correlation_id())
+    set_up_logging(
+        settings.log_level,
+        settings.log_format,
+        correlation_id(),
+        secrets=secret_values(settings),
+    )
     if needs_platform:
         from stream.local.platform import connect
 

@@ -38,12 +38,12 @@ def run(feed: str, as_json: bool) -> None:
 
     stop = Stop()
     stop_on_signals(stop)  # before any thread starts: they inherit its signal mask
-    on_commit, server = observe(settings, feed)
+    seen = observe(settings, feed)
     try:
-        tally = run_feed(settings, feed, stop=stop, on_commit=on_commit)
+        tally = run_feed(settings, feed, stop=stop, observer=seen)
     finally:
-        if server:
-            server.close()
+        if seen is not None:
+            seen.close()
     gc.freeze()  # or Python visits every object once more at its exit: a third of the stop's time
     if as_json:
         print_json(tally)

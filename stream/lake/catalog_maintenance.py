@@ -36,6 +36,8 @@ from stream.lake.catalog_faults import reachable
 
 EPOCH = date(1970, 1, 1)
 THREADS = 8
+SMALL_FILE_BYTES = 384_000_000
+"""Compaction merges the files of whole days that are smaller (`batch.maintain.compact`)."""
 
 
 @dataclass(frozen=True, slots=True)

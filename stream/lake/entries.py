@@ -71,6 +71,11 @@ class GapRecord:
     first_kept: str | None
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """In a word, of `telemetry.catalogue.GAP_REASONS`: a shard that is gone keeps no record."""
+        return "shard_removed" if self.first_kept is None else "retention"
+
 
 @dataclass(frozen=True, slots=True)
 class Redriven:

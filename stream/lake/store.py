@@ -54,6 +54,9 @@ class Store:
 
     def __init__(self, places: Places) -> None:
         self.places = places
+        self.requests = {"put": 0, "get": 0, "list": 0, "delete": 0}
+        """Calls so far, by kind. Counted without a lock: a count may be lost, for cost estimates
+        that is nothing."""
 
     @property
     def root(self) -> str:
@@ -70,6 +73,7 @@ class Store:
 
     def put_once(self, path: str, data: bytes) -> bool:
         """Create an object; False if one exists already (whatever it holds)."""
+        self.requests["put"] += 1
         try:
             obstore.put(self._backend_of(path), path, data, mode="create", use_multipart=False)
         except AlreadyExistsError:
@@ -82,6 +86,7 @@ class Store:
         """Create or replace an object. Only for names that contain their content's hash, and for
         copies that whoever reads them may see old or new (dbt's artifacts).
         """
+        self.requests["put"] += 1
         try:
             obstore.put(self._backend_of(path), path, data, use_multipart=False)
         except (BaseError, OSError) as error:
@@ -89,6 +94,7 @@ class Store:
 
     def put_file(self, path: str, local: Path) -> None:
         """Create or replace an object from a file, in parts: for what need not be in memory."""
+        self.requests["put"] += 1
         try:
             obstore.put(self._backend_of(path), path, local)
         except (BaseError, OSError) as error:
@@ -96,6 +102,7 @@ class Store:
 
     def get(self, path: str) -> bytes | None:
         """An object's bytes; None if it does not exist."""
+        self.requests["get"] += 1
         try:
             return bytes(obstore.get(self._backend_of(path), path).bytes())
         except (NotFoundError, FileNotFoundError) as error:
@@ -118,6 +125,7 @@ class Store:
 
     def find(self, path: str) -> ObjectInfo | None:
         """An object as it is now; None if it does not exist (see `exists`)."""
+        self.requests["get"] += 1
         try:
             return _info(obstore.head(self._backend_of(path), path))
         except (NotFoundError, FileNotFoundError):
@@ -152,6 +160,7 @@ class Store:
 
     def delete(self, path: str) -> None:
         """Remove an object, if it is there. Bronze, Silver and ledger code never calls this."""
+        self.requests["delete"] += 1
         try:
             obstore.delete(self._backend_of(path), path)
         except (NotFoundError, FileNotFoundError):
@@ -165,12 +174,14 @@ class Store:
     def _list(self, place: Place, prefix: str) -> Iterator[ObjectInfo]:
         try:
             for page in obstore.list(place.backend, prefix.rstrip("/")):
+                self.requests["list"] += 1
                 for item in page:
                     yield _info(item)
         except (BaseError, OSError) as error:
             raise _explain("list", place, prefix, error) from error
 
     def _folders(self, place: Place, prefix: str) -> tuple[str, ...]:
+        self.requests["list"] += 1
         try:
             found = obstore.list_with_delimiter(place.backend, prefix.rstrip("/"))
         except (BaseError, OSError) as error:

@@ -55,7 +55,12 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """What one shard's thread is doing. `detail` explains a back-off or a failure."""
+    """What one shard's thread is doing. `detail` explains a back-off or a failure.
+
+    `read_ms`: when the service last answered. `tip_ms`: the newest time up to which everything
+    that had arrived was read, up to `last_sequence_number`. `backlog_records`: about how many
+    records lie between the reader and the tip, or are read and not yet cut.
+    """
 
     shard: ShardRef
     lane: int
@@ -66,6 +71,9 @@ class ShardStatus:
     records: int = 0
     payload_bytes: int = 0
     detail: str = ""
+    read_ms: int | None = None
+    tip_ms: int | None = None
+    backlog_records: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +153,9 @@ class ShardFetcher:
         self.shard, self.lane = shard, lane
         self.state, self.detail = "opening", ""
         self.behind_ms: int | None = None
-        self.records = self.payload_bytes = 0
+        self.read_ms: int | None = None
+        self.tip_ms: int | None = None
+        self.records = self.payload_bytes = self.retries = self._waiting = 0
         self._start, self._position, self._pace = start, position, pace
         self._reader, self._seals, self._clock = reader, seals, clock
         self._credit, self._stopping = credit, stopping
@@ -158,16 +168,21 @@ class ShardFetcher:
 
     def status(self) -> ShardStatus:
         """A snapshot; the fields are read without a lock and may be one answer apart."""
+        tip_ms = self.tip_ms  # before `seen`: whatever had arrived by then is in it
+        pending = self._slicer.pending_rows
         return ShardStatus(
             self.shard,
             self.lane,
             self.state,
             self.behind_ms,
             self._slicer.seen,
-            self._slicer.pending_rows,
+            pending,
             self.records,
             self.payload_bytes,
             self.detail,
+            self.read_ms,
+            tip_ms,
+            self._waiting + pending,
         )
 
     def run(self) -> None:
@@ -178,7 +193,7 @@ class ShardFetcher:
             cursor = self._step(cursor)
         self._check_adoption_finished()
         self._send(self._slicer.end())
-        self.state, self.behind_ms = "ended", 0
+        self.state, self.behind_ms, self._waiting = "ended", 0, 0
 
     def _step(self, cursor: str) -> str | None:
         """One answer: read, cut, hand over; return the next cursor."""
@@ -194,6 +209,7 @@ class ShardFetcher:
         self._send(self._slicer.push(answer.records))
         self._send(self._adopt())
         if answer.behind_ms == 0:
+            self.tip_ms = asked_ms
             self._send(self._slicer.close_quiet(asked_ms, self._pace.grace_ms))
             if answer.cursor is not None and not self._reader.is_push:
                 self._pause(self._pace.poll_ms / 1000)
@@ -217,7 +233,8 @@ class ShardFetcher:
         self._answer_bytes = max(size, SMALL_ANSWER_BYTES)
         self.records += int(answer.records.num_rows)
         self.payload_bytes += size
-        self.behind_ms = answer.behind_ms
+        self.behind_ms, self.read_ms = answer.behind_ms, now_ms(self._clock)
+        self._waiting = estimate_backlog(answer, self._waiting)
         self.state, self.detail = ("tip" if answer.behind_ms == 0 else "reading"), ""
 
     def _send(self, slices: list[Slice]) -> None:
@@ -291,6 +308,7 @@ class ShardFetcher:
                 return action()
             except RetryableError as error:
                 self.state, self.detail = "backing_off", str(error)
+                self.retries += 1
                 log.log(
                     logging.WARNING if attempt in {0, 10} else logging.DEBUG,
                     "%s: try %d: %s",
@@ -301,6 +319,21 @@ class ShardFetcher:
                 longest = min(0.25 * 2 ** min(attempt, 6), MAX_BACK_OFF_SECONDS)
                 self._pause(longest * random.uniform(0.5, 1.0))
         raise AssertionError("unreachable")
+
+
+def estimate_backlog(answer: ReadResult, before: int = 0) -> int:
+    """About how many records wait behind an answer: its rate of arrival times its distance.
+
+    0 at the tip; an answer that shows no rate leaves the estimate as it was `before`.
+    """
+    rows = answer.records.num_rows
+    if not answer.behind_ms:
+        return 0
+    if rows < 2:
+        return before
+    arrivals = answer.records["ts_arrival_ns"]
+    span_ms = (arrivals[rows - 1].as_py() - arrivals[0].as_py()) / 1e6
+    return int(rows / span_ms * answer.behind_ms) if span_ms >= 1 else before
 
 
 def check_same_records(cut: Slice, sealed: pa.RecordBatch) -> None:

@@ -33,6 +33,7 @@ from stream.sources.fetcher import (
     StopRequestedError,
 )
 from stream.sources.starts import choose_start, is_blocked, parse_start
+from stream.telemetry.logs import bind_log_context
 
 __all__ = ["CommittedPositions", "Gap", "Lanes", "SealedSlices", "ShardStatus", "lane_of"]
 
@@ -112,6 +113,7 @@ class Lanes:
         self._threads: list[threading.Thread] = []
         self._next_listing = clock.monotonic()
         self._has_listed = self._has_looked_back = False
+        self._listing_retries = self._past_retries = 0
 
     @property
     def names(self) -> list[str]:
@@ -170,6 +172,12 @@ class Lanes:
             found.append(self._gaps.popleft())
         return found
 
+    @property
+    def retries(self) -> int:
+        """Calls to the stream, the store or the catalog that these threads repeated."""
+        open_now = sum(fetcher.retries for fetcher in list(self._fetchers.values()))
+        return self._listing_retries + self._past_retries + open_now
+
     def status(self) -> list[ShardStatus]:
         """Every shard of these lanes that is not applied to its end."""
         waiting = [
@@ -187,6 +195,7 @@ class Lanes:
                 attempt = 0
             except RetryableError as error:
                 log.warning("feed %s: listing shards or reading positions: %s", self._feed, error)
+                self._listing_retries += 1
                 pause = min(0.25 * 2**attempt, 10.0)
                 attempt = min(attempt + 1, 6)
             self._wake.wait(pause)
@@ -210,7 +219,7 @@ class Lanes:
         self._has_listed = True
         for shard in [s for s, f in self._fetchers.items() if f.state == "ended"]:
             if shard not in self._listed:
-                del self._fetchers[shard]
+                self._past_retries += self._fetchers.pop(shard).retries
 
     def _end_lost(self, positions: Mapping[str, ShardPosition]) -> None:
         """Shards that left the list while nobody read: a gap each, and their end, so that it is
@@ -273,6 +282,7 @@ class Lanes:
         self, name: str, work: Callable[[], None], fail: Callable[[BaseException], None]
     ) -> None:
         def main() -> None:
+            bind_log_context(feed=self._feed, shard=None if name == "list" else name)
             try:
                 work()
             except StopRequestedError:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stream.engine import Stop
-from stream.flow import RoadCommitter, Tally
+from stream.flow import Observer, RoadCommitter, Tally
 from stream.live import run_feed
 from stream.prove import prove, render_proof
 from stream.query import run_query
@@ -76,7 +76,14 @@ class Bed:
         lake = {"home": self.home, "lake": f"file://{self.home}/lake", **self.places}
         return load_settings(**{**lake, **QUICK, **options})
 
-    def run(self, stream: MemoryStream, feed: str = "trades", **options: Any) -> Running:
+    def run(
+        self,
+        stream: MemoryStream,
+        feed: str = "trades",
+        *,
+        observer: Observer | None = None,
+        **options: Any,
+    ) -> Running:
         """Start a dataflow; returns when it runs."""
         running = Running(Stop(), threading.Thread())
         settings = self.settings(**options)
@@ -92,6 +99,7 @@ class Bed:
                     stop=running.stop,
                     reader=MemoryReader(stream),
                     on_commit=note,
+                    observer=observer,
                 )
             except BaseException as error:  # noqa: BLE001 - raised by `end`
                 running.error = error

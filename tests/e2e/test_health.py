@@ -57,16 +57,17 @@ def test_healthz_turns_unhealthy_when_epochs_stall_or_the_pulse_stops(tmp_path: 
 
 def test_running_dataflow_is_healthy_and_counts_what_it_committed(bed: Any) -> None:
     settings = bed.settings(metrics_port=0)
-    on_commit, server = observe(settings, "trades")
-    assert server is not None
+    seen = observe(settings, "trades")
+    assert seen is not None
+    assert seen.server is not None
+    server = seen.server
     try:
         assert ask(server.port, "/healthz")[0] == 503
         stream = MemoryStream("headrace-trades", 2)
         for key, line in Simulator("trades", seed=1, start_ns=time.time_ns()).take(1_000):
             stream.put(line, key)
-        running = bed.run(stream)
+        running = bed.run(stream, observer=seen)
         running.wait_for(1_000)
-        on_commit(running.tally)
         assert ask(server.port, "/healthz") == (200, "ok\n")
         status, text = ask(server.port, "/metrics")
         assert status == 200
@@ -79,7 +80,7 @@ def test_running_dataflow_is_healthy_and_counts_what_it_committed(bed: Any) -> N
         running.end()
         assert ask(server.port, "/healthz")[0] == 503, "it has ended"
     finally:
-        server.close()
+        seen.close()
 
 
 def test_metrics_port_that_is_taken_is_named(tmp_path: Path) -> None:

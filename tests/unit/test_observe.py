@@ -44,12 +44,6 @@ def test_counters_advance_by_what_each_commit_added(metrics):
     assert 'headrace_rejected_total{feed="trades",reason="nan"} 1.0' in text
 
 
-def test_newest_arrival_is_exported_as_a_time(metrics):
-    metrics.on_commit(Tally(newest_arrival_ms=1_500, newest_commit_ms=3_500))
-    line = 'headrace_committed_arrival_timestamp_seconds{feed="trades",stage="silver"} 1.5'
-    assert line in metrics.instruments.render().decode()
-
-
 def test_health_follows_the_pulse(metrics, home, clock):
     assert not metrics.is_healthy()
     write_pulse(home, clock)
@@ -66,7 +60,5 @@ def test_stalled_epoch_is_unhealthy(metrics, home, clock):
     assert not metrics.is_healthy()
 
 
-def test_observe_without_a_port_serves_nothing(settings):
-    on_commit, server = observe(settings, "trades")
-    assert server is None
-    on_commit(Tally())
+def test_observe_without_an_exporter_is_nobody(settings):
+    assert observe(settings, "trades") is None
