@@ -38,20 +38,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _add_verbs() -> None:
     # After `headrace` exists and in the order in which a user meets them.
-    from stream.cli import demo, feeds, lake, platform, produce, run
+    from stream.cli import api, demo, feeds, lake, lineage, platform, plot, produce, run, top, ui
 
     for verb in (
         demo.demo,
         platform.up,
         platform.down,
         platform.status,
+        ui.ui,
+        top.top,
+        plot.plot,
         produce.produce,
         run.run,
         lake.query,
         run.lag,
         lake.prove,
         lake.ledger,
+        lineage.lineage,
         lake.redrive,
+        api.api,
         feeds.feeds,
         feeds.check,
     ):

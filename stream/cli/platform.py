@@ -10,6 +10,7 @@ from stream.cli.context import check_feeds, open_settings
 from stream.cli.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
+    from stream.local.platform import Addition
     from stream.local.state import PlatformState
     from stream.settings import Settings
 
@@ -21,9 +22,10 @@ ADDITION = "headrace.addition"
 @click.command()
 @click.argument("feeds", nargs=-1)
 @click.option("--foreground", is_flag=True, help="Stay in this terminal until interrupted.")
+@click.option("--ui/--no-ui", "with_page", default=True, help="Also serve the page (default).")
 @json_option
-def up(feeds: tuple[str, ...], foreground: bool, as_json: bool) -> None:
-    """Start the local platform: an embedded AWS and one dataflow per feed.
+def up(feeds: tuple[str, ...], foreground: bool, with_page: bool, as_json: bool) -> None:
+    """Start the local platform: an embedded AWS, one dataflow per feed, and the page.
 
     It keeps running in the background, restarts what dies, and keeps its data under
     HEADRACE_HOME (default .headrace). Starting it twice does no harm.
@@ -38,20 +40,21 @@ def up(feeds: tuple[str, ...], foreground: bool, as_json: bool) -> None:
 
     settings = open_settings()
     names = check_feeds(feeds, needs_stream=True)
-    addition = click.get_current_context().meta.get(ADDITION, platform.PLAIN)
+    addition = _add_page(click.get_current_context().meta.get(ADDITION, platform.PLAIN), with_page)
     if foreground:
         platform.run_supervisor(settings, names, addition)
         return
     result = platform.up(settings, names, addition)
+    note = addition.note(settings)
     if as_json:
         print_json({"was_running": result.was_running, **_as_dict(settings, result.state)})
         return
-    running = [p.name for p in result.state.processes if p.name != "aws"]
+    running = [p.name for p in result.state.processes if p.name not in {"aws", "ui"}]
     verb = "is already running" if result.was_running else "runs"
     click.echo(
         f"headrace {verb}: {', '.join(running) or 'no feed'}; AWS at {result.state.endpoint}"
     )
-    if note := addition.note(settings):
+    if note:
         click.echo(note)
     click.echo("Next: headrace produce trades --seconds 10; headrace status; headrace down")
 
@@ -100,18 +103,36 @@ def status(as_json: bool) -> int:
     return 0 if is_well else 1
 
 
+def _add_page(addition: Addition, with_page: bool) -> Addition:
+    """The addition with the page or without it; the supervisor's own command says which, too."""
+    from dataclasses import replace
+
+    from stream.ui.beside import page_beside
+
+    if not with_page:
+        return replace(addition, command=(*addition.command, "--no-ui"))
+    return page_beside(replace(addition, command=(*addition.command, "--ui")))
+
+
 def _as_dict(settings: Settings, state: PlatformState) -> dict[str, Any]:
-    """The state plus what each dataflow's heartbeat says."""
+    """The state plus what each dataflow's heartbeat says, and where the page is (None: nowhere)."""
     from dataclasses import asdict
 
     from stream.heartbeat import read_pulse
+    from stream.ui.address import read_page
 
     pulses = {}
     for process in state.processes:
         pulse = read_pulse(settings.home.absolute(), process.name)
         if pulse and process.state == "running":
             pulses[process.name] = {**asdict(pulse), "age_seconds": pulse.age_seconds()}
-    return {**asdict(state), "home": str(settings.home.absolute()), "pulses": pulses}
+    page = read_page(settings.home.absolute())
+    return {
+        **asdict(state),
+        "home": str(settings.home.absolute()),
+        "page": page.url if page else None,
+        "pulses": pulses,
+    }
 
 
 def _print_status(state: PlatformState, report: dict[str, Any]) -> None:
@@ -119,6 +140,8 @@ def _print_status(state: PlatformState, report: dict[str, Any]) -> None:
         click.echo(f"headrace is not running in {report['home']}: {state.error or 'headrace up'}")
         return
     click.echo(f"headrace is {state.phase} in {report['home']}; AWS at {state.endpoint}")
+    if report["page"]:
+        click.echo(f"Page: {report['page']}")
     print_table([_process_row(process, report["pulses"]) for process in report["processes"]])
     shards = [
         {

@@ -67,7 +67,7 @@ class Addition:
     note: Callable[[Settings], str] = lambda _: ""
 
 
-PLAIN = Addition(("-m", "stream.cli", "up", "--foreground"), lambda _: ())
+PLAIN = Addition(("-m", "stream.cli", "up", "--foreground", "--no-ui"), lambda _: ())
 """An emulator and the dataflows, nothing else."""
 
 
