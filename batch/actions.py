@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
+from batch.aws.lineage_event import GRACE_MINUTES, BronzeHour
 from batch.backfill.claims import Claims, Result, SqliteClaims
 from batch.backfill.plan import Chunk, plan_days, scope_of
 from batch.backfill.report import BackfillReport
@@ -33,6 +34,8 @@ from batch.maintain.orphans import remove_orphans as remove_orphans_of
 from batch.maintain.retention import RetentionReport
 from batch.maintain.retention import apply_retention as apply_retention_to
 from batch.maintain.sweep import OrphanReport
+from batch.maintain.unnamed import HourReport
+from batch.maintain.unnamed import find_unnamed as find_unnamed_in
 from batch.replay.from_extract import replay_extracts
 from batch.replay.from_stream import StreamSource
 from batch.replay.into_table import replay_into
@@ -266,6 +269,18 @@ def remove_orphans(
             for source in extract_sources(lake)
         ]
     return reports
+
+
+def find_unnamed(
+    settings: Settings,
+    hours: Sequence[BronzeHour],
+    *,
+    grace_minutes: int = GRACE_MINUTES,
+    clock: Clock = SYSTEM_CLOCK,
+) -> list[HourReport]:
+    """Objects in hours of Bronze that no commit and no manifest names (see `maintain.unnamed`)."""
+    lake = connect_lake(settings)
+    return find_unnamed_in(lake, hours, grace_minutes=grace_minutes, clock=clock)
 
 
 def apply_retention(

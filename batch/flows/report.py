@@ -31,6 +31,7 @@ SILVER_COMPACTED = "headrace.silver.compacted"
 STREAM_HEALTHY = "headrace.stream.healthy"
 STREAM_LAGGING = "headrace.stream.lagging"
 HOUR_CLOSED = "headrace.silver.hour-closed"
+BRONZE_UNNAMED = "headrace.bronze.unnamed"
 GOLD_PUBLISHED = "headrace.gold.published"
 GOLD_REJECTED = "headrace.gold.rejected"
 

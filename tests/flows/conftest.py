@@ -25,7 +25,7 @@ from stream.settings import Settings, load_settings
 
 FLOW_MODULES = (
     *("backfill", "replay", "compaction", "expiry", "orphans", "retention", "watch"),
-    *("dbt_build", "hours"),
+    *("dbt_build", "hours", "lineage"),
 )
 
 

@@ -201,6 +201,7 @@ def _required(flow: Flow[..., Any]) -> dict[str, Any]:
         "source": "fmp", "dataset": "quotes", "feed": "trades",
         "start_date": "2026-01-01", "end_date": "2026-01-02",
         "start": "2026-01-01", "end": "2026-01-02",
+        "hours": [{"source": "trades", "hour": "2026-01-01T00:00:00+00:00"}],
     }  # fmt: skip
     parameters = inspect.signature(flow.fn).parameters.values()
     return {p.name: examples[p.name] for p in parameters if p.default is p.empty}
