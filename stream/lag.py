@@ -150,6 +150,19 @@ def feed_lag(
     return LagReport(shards, (lag,))
 
 
+def table_lag(lake: Lake, contract: Contract, *, clock: Clock = SYSTEM_CLOCK) -> TableLag:
+    """Freshness alone of a feed that was started: asks the lake and no stream.
+
+    Raises: ConfigError (never started), StoreUnavailableError.
+    """
+    table, ledger = lake.ledger(contract.feed)
+    head = ledger.head()
+    last = ledger.entries(after=head.number - 1)[-1:] if head.number else []
+    return _table_lag(
+        contract, head, last[0] if last else None, table.snapshot_count, now_ms(clock)
+    )
+
+
 def _table_lag(
     contract: Contract, head: Head, last: Entry | None, snapshots: int, now: int
 ) -> TableLag:

@@ -118,12 +118,18 @@ def file_path(address: str) -> str:
     return address.removeprefix("file://")
 
 
-def lock_sql(connection: duckdb.DuckDBPyConnection, readable: Sequence[str]) -> None:
-    """From now on SQL reads these files and nothing else: no other path, no address, no Python
-    variable, no extension, and no SET that would take it back. What is attached stays open.
+def lock_sql(
+    connection: duckdb.DuckDBPyConnection, readable: Sequence[str], folders: Sequence[str] = ()
+) -> None:
+    """From now on SQL reads these files, what lies below these folders (addresses), and nothing
+    else: no other path, no address, no Python variable, no extension, and no SET that would take it
+    back. What is attached stays open.
     """
     paths = ", ".join(quote_text(file_path(address)) for address in readable)
     connection.execute(f"SET allowed_paths = [{paths}]")
+    if folders:
+        below = ", ".join(quote_text(f"{file_path(address)}/") for address in folders)
+        connection.execute(f"SET allowed_directories = [{below}]")
     connection.execute("SET python_enable_replacements = false")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
