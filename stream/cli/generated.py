@@ -22,10 +22,12 @@ def generated_files() -> Iterator[Generated]:
     from stream.feeds import load_feeds
     from stream.serving.openapi import PATH as OPENAPI
     from stream.serving.openapi import render_document
+    from stream.telemetry import page as metrics_page
 
     contracts = list(load_feeds().values())
     yield PAGE, lambda: render_feeds(contracts)
     yield SOURCES, lambda: render_sources(contracts)
+    yield metrics_page.PAGE, metrics_page.render_metrics
     yield RULES, render_rules
     yield from ((path, partial(render_page, path)) for path in PAGES)
     yield OPENAPI, render_document
