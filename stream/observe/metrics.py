@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.feeds import load_feed
+from stream.feeds.contract import REASONS
 from stream.flow import Tally
 from stream.heartbeat import Pulse, read_pulse
 from stream.lake.entries import Entry, SliceRecord
@@ -120,10 +121,12 @@ class FeedMetrics:
         return pulse.epoch_age_seconds < self._limit_seconds
 
     def _begin(self) -> None:
-        """Zero is a value: a rate over a missing series is nothing."""
+        """Zero is a value: a series that appears with its first reject shows no increase."""
         feed, volume = self._feed, self._contract.volume
         for name in COUNTED:
             self.instruments.counter(name, feed=feed)
+        for reason in REASONS:
+            self.instruments.counter("headrace_rejected_total", feed=feed, reason=reason)
         for reason in GAP_REASONS:
             self.instruments.counter("headrace_gaps_total", feed=feed, reason=reason)
         for stage in WRITTEN_STAGES:

@@ -198,13 +198,13 @@ _GAUGES = (
     ),
     _gauge(
         "min_messages_per_minute",
-        "messages a minute",
-        "The contract's lower bound of volume while the market is open",
+        "rows a minute",
+        "The contract's lower bound of volume while the market is open; above 0 it is never silent",
         "A constant to compare with; change it in the feed's contract.",
     ),
     _gauge(
         "max_messages_per_minute",
-        "messages a minute",
+        "rows a minute",
         "The contract's upper bound of volume",
         "A constant to compare with; change it in the feed's contract.",
     ),
@@ -218,13 +218,14 @@ _GAUGES = (
         "snapshots",
         "snapshots",
         "Snapshots that the feed's table retains; a commit's cost grows with them",
-        "Above 300: expiry does not run; headrace expire (deploy/runbooks).",
+        "Above 300: expiry does not run; headrace expire-snapshots.",
     ),
     _gauge(
         "small_files",
         "files",
-        "Data files below the size that compaction aims at, in the table's current snapshot",
-        "Growing for a day: compaction does not run; headrace compact.",
+        "Data files in the table's current snapshot that compaction would merge: small ones of "
+        "days before today",
+        "More than a day's worth: compaction does not run; headrace compact.",
     ),
     _gauge(
         "start_timestamp_seconds",
