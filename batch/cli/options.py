@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from stream.clock import SYSTEM_CLOCK
+from stream.cli.progress import ProgressLine  # noqa: F401 - one line for all verbs
 from stream.errors import ConfigError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -18,7 +17,6 @@ apply_option = click.option(
     "--apply", is_flag=True, help="Do it; without it, only say what would be done."
 )
 DRY_RUN = "A dry run: nothing was written. --apply does it."
-PROGRESS_SECONDS = 0.3
 
 
 def read_day(text: str) -> date:
@@ -38,27 +36,3 @@ def read_options(given: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"option {word!r}: expected key=value, e.g. interval=5min")
         found[key] = value
     return found
-
-
-class ProgressLine:
-    """One line on a terminal's stderr that is written over; silent anywhere else."""
-
-    def __init__(self) -> None:
-        self._is_shown = sys.stderr.isatty()
-        self._next_at = 0.0
-        self._width = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._width:
-            click.echo("\r" + " " * self._width + "\r", nl=False, err=True)
-
-    def show(self, text: str) -> None:
-        """Show a text, not more often than people can read."""
-        now = SYSTEM_CLOCK.monotonic()
-        if self._is_shown and now >= self._next_at:
-            self._next_at = now + PROGRESS_SECONDS
-            click.echo("\r" + text.ljust(self._width), nl=False, err=True)
-            self._width = max(self._width, len(text))

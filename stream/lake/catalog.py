@@ -264,12 +264,26 @@ class LakeTable:
                 for task in self._table.scan(snapshot_id=snapshot_id).plan_files()
             ]
 
-    def data_files_between(self, first_us: int, last_us: int) -> list[str]:
+    def data_files_between(
+        self, first_us: int, last_us: int, snapshot_id: int | None = None
+    ) -> list[str]:
         """Addresses of the files that may hold rows with `ts_event` in [first, last] (µs, UTC)."""
         low, high = _iso(first_us), _iso(last_us)
+        wanted = f"ts_event >= '{low}' and ts_event <= '{high}'"
         with reachable(f"plan table {self.name}"):
-            scan = self._table.scan(row_filter=f"ts_event >= '{low}' and ts_event <= '{high}'")
+            scan = self._table.scan(row_filter=wanted, snapshot_id=snapshot_id)
             return [task.file.file_path for task in scan.plan_files()]
+
+    def find_snapshot(self, name: str, value: str) -> int | None:
+        """The newest retained snapshot whose summary has this property; None if none has."""
+        for snapshot in reversed(self._table.metadata.snapshots):
+            if snapshot.summary and snapshot.summary.get(name) == value:
+                return snapshot.snapshot_id
+        return None
+
+    def has_snapshot(self, snapshot_id: int) -> bool:
+        """Whether a snapshot is still retained."""
+        return self._table.metadata.snapshot_by_id(snapshot_id) is not None
 
     def _data_file(self, file: StagedFile) -> DataFile:
         metadata = self._table.metadata
