@@ -32,7 +32,7 @@ from stream.local.platform import connect
 from stream.local.state import PlatformState
 from stream.settings import Settings
 from stream.watch.days import GoldDays, read_gold_days
-from stream.watch.feed_lake import FeedFacts, FeedLake, FeedStream
+from stream.watch.feed_lake import FeedFacts, FeedLake, FeedStream, catalog_life
 from stream.watch.feed_view import Sight, view_feed
 from stream.watch.history import History, Sample
 from stream.watch.parts import WAIT_SECONDS, Part, Reading
@@ -42,6 +42,10 @@ from stream.watch.state import Feed, Platform, Prefect, Problem, WatchState
 
 T = TypeVar("T")
 
+FIRST_SECONDS = 15.0
+"""A single state waits for what takes long to open; who watches shows what there is at once."""
+LATE_SECONDS = 5.0
+"""A reading that takes longer is a problem to be shown; a busy machine needs a second or two."""
 PROBE_SECONDS = 1.0
 BAD = {"dead", "stalled", "lagging", "silent"}
 
@@ -51,7 +55,7 @@ def collect(settings: Settings, feeds: Sequence[str] = ()) -> WatchState:
 
     Args: feeds: empty = every feed that has a stream. Raises: ConfigError (no such feed).
     """
-    return Watcher(settings, feeds).collect()
+    return Watcher(settings, feeds).collect(wait_seconds=FIRST_SECONDS)
 
 
 @dataclass(slots=True)
@@ -144,7 +148,9 @@ class Watcher:
 
     def _start(self, platform: Platform, away: str) -> None:
         """Begin every reading that can succeed."""
+        # Whether a lake was ever made is known without AWS.
         is_lake_there = not away or self._settings.is_in_folders
+        is_lake_there = is_lake_there or catalog_life(self._settings) is None
         for parts in self._feeds:
             if is_lake_there:
                 parts.lake.start()
@@ -260,7 +266,7 @@ def _part_problems(what: str, reading: Reading[Any]) -> list[Problem]:
                 "the output of `headrace check`.",
             )
         ]
-    if reading.late_seconds is not None and reading.late_seconds >= WAIT_SECONDS:
+    if reading.late_seconds is not None and reading.late_seconds >= LATE_SECONDS:
         late = f"no answer for {reading.late_seconds:.0f} s"
         advice = "Shown is what was read last." if reading.at_ms else "A long ledger takes a while."
         return [Problem(f"{what}: {late}", what, advice)]

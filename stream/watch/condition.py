@@ -95,6 +95,8 @@ def _obituary(signs: Signs) -> str:
     run = f"`headrace run {signs.feed}`"
     if signs.process == "failed":
         return f"its process ended and is not started again{said}. Mend that, then {run}"
+    if signs.process == "running":
+        return "its process ended; the supervisor has started another, which gets ready"
     if signs.process is not None:
         return f"its process ended; the supervisor starts it again{said}"
     age = _seconds(signs.pulse_age_ms)
@@ -135,6 +137,8 @@ def _behind(signs: Signs) -> tuple[Condition, str] | None:
 
 def _quiet(signs: Signs) -> tuple[Condition, str] | None:
     """Silent or idle: nothing was committed lately, and nothing waits."""
+    if signs.is_started is None:
+        return "idle", "its lake has not been read yet"
     if signs.records_per_s:
         return None
     if not signs.is_open:

@@ -91,16 +91,17 @@ def _shards(sight: Sight, facts: FeedFacts, rates: dict[str, float]) -> tuple[Sh
         )
     positions = facts.head.positions if facts.head else {}
     streamed = {s: p for s, p in positions.items() if not s.startswith(STREAM_PREFIX)}
+    why = "stream away" if sight.away else "not read yet"
     return tuple(
-        _unmeasured(shard.rpartition("/")[2], position, rates)
+        _unmeasured(shard.rpartition("/")[2], position, rates, why)
         for shard, position in sorted(streamed.items())
     )
 
 
-def _unmeasured(shard: str, position: ShardPosition, rates: dict[str, float]) -> Shard:
+def _unmeasured(shard: str, position: ShardPosition, rates: dict[str, float], why: str) -> Shard:
     return Shard(
         shard,
-        "ended" if position.is_ended else "stream away",
+        "ended" if position.is_ended else why,
         None,
         None,
         None,

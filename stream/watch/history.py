@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,15 @@ class Sample:
         )
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was read of one file: which file, up to where."""
+
+    file: tuple[int, int] = (0, 0)
+    offset: int = 0
+    samples: dict[int, Sample] = field(default_factory=dict)
+
+
 class History:
     """The samples of every feed of one home."""
 
@@ -67,6 +76,7 @@ class History:
         self._folder, self._kept, self._max_bytes = folder, kept, max_bytes
         self._clock = clock
         self._last_ms: dict[str, int] = {}
+        self._known: dict[str, _Known] = {}
 
     def path(self, feed: str) -> Path:
         """Where the samples of a feed are."""
@@ -90,14 +100,26 @@ class History:
 
     def read(self, feed: str, from_ms: int = 0) -> list[Sample]:
         """The samples of a feed since a time, in the order of time. Lines that are none are left
-        out; no samples if the file is not there or cannot be read.
+        out; no samples if the file is not there or cannot be read. A second call reads only what
+        was appended since.
         """
+        known = self._known.setdefault(feed, _Known())
         try:
-            data = self.path(feed).read_bytes()
+            with self.path(feed).open("rb") as file:
+                found = os.fstat(file.fileno())
+                if (found.st_ino, found.st_dev) != known.file or found.st_size < known.offset:
+                    known.file, known.offset = (found.st_ino, found.st_dev), 0
+                    known.samples.clear()
+                file.seek(known.offset)
+                data = file.read()
         except OSError:
             return []
-        samples = {s.at_ms: s for line in data.split(b"\n") if (s := _parse(line)) is not None}
-        return [samples[at] for at in sorted(samples) if at >= from_ms]
+        whole = data.rfind(b"\n") + 1  # a line that is being written is read when it is whole
+        known.offset += whole
+        for line in data[:whole].split(b"\n"):
+            if (sample := _parse(line)) is not None:
+                known.samples[sample.at_ms] = sample
+        return [known.samples[at] for at in sorted(known.samples) if at >= from_ms]
 
     def _newest_ms(self, feed: str) -> int:
         """When the newest sample was taken, ours or another writer's; 0 without one."""
