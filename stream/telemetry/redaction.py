@@ -20,28 +20,20 @@ SHORTEST = 6
 """Shorter values would blacken ordinary words; no secret worth its name is so short."""
 
 _NAMES = (
-    r"pass(?:word|wd|phrase)?|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|client[_-]?secret"
+    r"password|passwd|passphrase|pwd|secret(?:[_-]?(?:access[_-]?)?key)?|client[_-]?secret"
     r"|api[_-]?key|access[_-]?key|private[_-]?key|pii[_-]?key"
-    r"|(?:access|refresh|id|auth|session|security|csrf|bearer)?[_-]?token"
-    r"|x-amz-(?:signature|security-token|credential)|signature"
+    r"|token|x-amz-credential|signature"
 )
+_SIGN = r"""(?: \\?["'] )? \s{0,8} [=:] \s{0,8} (?: \\?["'] )?"""
 _ASSIGNED = re.compile(
-    rf"""(?ix)
-    (?P<name> (?:\b|[a-z0-9_-]{0, 40}[_-]) (?:{_NAMES}) ["']? )
-    (?P<sign> \s*(?:=|:)\s* )
-    (?P<quote> \\?["']? )
-    (?P<value> (?!\[redacted\]) [^\s"'&,;)}}\]\\]+ )
-    """
+    rf"""(?ix) (?P<name> (?:{_NAMES}) {_SIGN} ) (?!\[redacted\]) [^\s"'&,;)}}\]\\]+ """
 )
 _AUTHORIZATION = re.compile(
-    r"""(?ix)
-    (?P<name> (?:proxy-)?authorization ["']? \s*(?:=|:)\s* \\?["']? )
-    (?P<value> [^"'\r\n}]+ )
-    """
+    rf"""(?ix) (?P<name> authorization {_SIGN} ) (?!\[redacted\]) [^"'\r\n}}]+ """
 )
-_BEARER = re.compile(r"(?i)\b(?P<name>bearer|basic)\s+(?P<value>[A-Za-z0-9._~+/=-]{8,})")
+_BEARER = re.compile(r"(?i)\b(?P<name>bearer|basic)\s{1,8}[A-Za-z0-9._~+/=-]{8,}")
 _ADDRESS = re.compile(
-    r"(?P<name>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#\"']*):(?P<value>[^\s@\"']+)@"
+    r"""(?x) (?P<name> [a-zA-Z0-9+.-]:// [^\s/:@?\#"']{0,100} ) : [^\s@"']{1,256} @"""
 )
 _ACCESS_KEY = re.compile(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b")
 _JWT = re.compile(r"\beyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]*")
@@ -67,7 +59,7 @@ class Redactor:
         text = _ADDRESS.sub(rf"\g<name>:{MASK}@", text)
         text = _AUTHORIZATION.sub(rf"\g<name>{MASK}", text)
         text = _BEARER.sub(rf"\g<name> {MASK}", text)
-        return _ASSIGNED.sub(rf"\g<name>\g<sign>\g<quote>{MASK}", text)
+        return _ASSIGNED.sub(rf"\g<name>{MASK}", text)
 
 
 def _spellings(secret: str) -> Iterator[str]:
