@@ -33,6 +33,8 @@ from stream.serving.status import Status
 from stream.serving.throttle import Throttle
 
 MAX_QUERY_CHARACTERS = 4_096
+MAX_HEADERS = 16_384
+"""Characters of all their names and values."""
 ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "private, no-cache",
@@ -62,11 +64,10 @@ class Api:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._rows, self._identify, self._throttle, self._clock = rows, identify, throttle, clock
+        self.pages = Pages(rows, ring, clock=clock)
         self._document = ""  # of the routes, which answer with it
         self._resolver = Resolver()
-        self._resolver.include_router(
-            build_routes(Pages(rows, ring, clock=clock), status, lambda: self._document)
-        )
+        self._resolver.include_router(build_routes(self.pages, status, lambda: self._document))
         self._resolver.exception_handler(RequestValidationError)(_explain_validation)
         document = build_document(self._resolver)
         self._document = orjson.dumps(document).decode()
@@ -105,8 +106,10 @@ class Api:
             raise ProblemError(
                 414, "address-too-long", f"A query has at most {MAX_QUERY_CHARACTERS} characters."
             )
-        if event.get("body"):
-            raise ProblemError(413, "body", "Requests have no body.")
+        if sum(len(name) + len(value) for name, value in event["headers"].items()) > MAX_HEADERS:
+            raise ProblemError(
+                431, "headers-too-large", f"Headers have at most {MAX_HEADERS} characters."
+            )
         caller = "anyone" if event["rawPath"] in OPEN_PATHS else self._identify(event)
         wait = self._throttle.take(caller)
         if wait > 0:
@@ -127,6 +130,8 @@ class Api:
             raise ProblemError(
                 405, "method-not-allowed", "This API only reads.", {"Allow": "GET, HEAD"}
             )
+        if event.get("body"):
+            raise ProblemError(413, "body", "Requests have no body.")
         parameters = read_query(event.get("rawQueryString", ""), known)
         headers = event["headers"]
         request = Request(

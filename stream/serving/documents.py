@@ -19,7 +19,6 @@ from stream.serving.statements import CONDITION
 PROBLEMS = {
     400: "A cursor that this API did not make, or that belongs to another query",
     401: "No token, or a wrong one",
-    403: "The token does not allow this",
     404: "The lake has nothing of this yet; `detail` says what makes it",
     405: "Only GET and HEAD",
     406: "No form that the caller accepts",
@@ -29,11 +28,12 @@ PROBLEMS = {
     414: "The address is too long",
     422: "A parameter is unknown, repeated, or out of its bounds",
     429: "Too many requests of this caller",
+    431: "The headers are too large",
     500: "A fault of this program; it is logged",
     503: "The lake does not answer; ask again",
     504: "The query took too long and was stopped",
 }
-ALWAYS = (401, 405, 413, 414, 422, 429, 500, 503)
+ALWAYS = (401, 405, 413, 414, 422, 429, 431, 500, 503)
 WAIT = {"Retry-After": "Seconds to wait"}
 HEADERS = {
     401: {"WWW-Authenticate": "Bearer"},

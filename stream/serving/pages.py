@@ -72,6 +72,10 @@ class Pages:
         self._rows, self._ring, self._clock = rows, ring, clock
         self._kept = _Kept()
 
+    def use_keys(self, ring: KeyRing) -> None:
+        """From now on seal and open with these keys."""
+        self._ring = ring
+
     def read(self, request: Request, asked: Asked) -> Answer:
         """One page.
 

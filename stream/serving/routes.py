@@ -241,7 +241,7 @@ def _add_status(router: Router, status: Status, document: Any) -> None:
         return _json(status.feeds())
 
     health = {"type": "object", "properties": {"status": {"const": "ok"}}, "required": ["status"]}
-    open_problems = (405, 413, 414, 422, 500, 503)
+    open_problems = (405, 413, 414, 422, 429, 431, 500, 503)
 
     @router.get(
         "/v1/health",

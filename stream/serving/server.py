@@ -46,7 +46,8 @@ class Server:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await _write(send, await self._answer(scope, receive))
+            response = await self._answer(scope, receive)
+            await _write(send, response, is_sized=scope["method"] != "HEAD")
 
     async def _answer(self, scope: Message, receive: Receive) -> dict[str, Any]:
         event = to_event(scope, has_body=await _has_body(receive))
@@ -136,7 +137,7 @@ async def _has_body(receive: Receive) -> bool:
     return bool(message.get("body"))
 
 
-async def _write(send: Send, response: dict[str, Any]) -> None:
+async def _write(send: Send, response: dict[str, Any], *, is_sized: bool) -> None:
     body = response.get("body") or ""
     data = base64.b64decode(body) if response.get("isBase64Encoded") else body.encode()
     headers = [
@@ -144,7 +145,7 @@ async def _write(send: Send, response: dict[str, Any]) -> None:
         for name, value in response["headers"].items()
     ]
     status = response["statusCode"]
-    if status != 304:
+    if is_sized and status != 304:
         headers.append((b"content-length", str(len(data)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": data})
