@@ -10,6 +10,7 @@ resource cannot slip by.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import prices
+from stream.telemetry.catalogue import CATALOGUE, COST_PARTS, STAGES
 from synth import STACKS, Graph, Resource
 
 
@@ -122,6 +124,22 @@ def _service(resource: Resource, graph: Graph) -> Iterator[Line]:
     yield Line("Fargate", tasks, task * share)
     kept = prices.INSIGHTS_METRICS["service"] + prices.INSIGHTS_METRICS["family"]
     yield Line("CloudWatch", kept, prices.CUSTOM_METRIC)
+    (container,) = json.loads(definition["containerDefinitions"])
+    if {"name": "HEADRACE_METRICS_EXPORT", "value": "emf"} in container["environment"]:
+        yield Line("CloudWatch", series_of_a_dataflow(), prices.CUSTOM_METRIC)
+
+
+def series_of_a_dataflow() -> int:
+    """Series that a dataflow exports while nothing goes wrong (`stream.telemetry.emf`): one a
+    metric, and one for each stage or part of the bill. Those by reason come with the reason.
+    """
+    known = {"stage": len(STAGES), "part": len(COST_PARTS)}
+    total = 0
+    for metric in CATALOGUE:
+        labelled = sum(known.get(label, 0) for label in metric.labels)
+        is_summed = metric.kind == "counter" or not labelled
+        total += labelled + is_summed
+    return total
 
 
 def _task_definition(graph: Graph, arn: str) -> Mapping[str, Any]:

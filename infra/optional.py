@@ -44,7 +44,7 @@ def declare_options(
     if wanted.cloudfront:
         pulumi.export("exports_domain", CloudFront(context, lake.access_logs).domain_name)
     events = Events(context, site, lake.bronze.name, prefect_api_url) if wanted.lineage else None
-    serving = Serving(context, site, lake) if wanted.api else None
+    serving = Serving(context, site, lake, stream_arns) if wanted.api else None
     if serving is not None:
         pulumi.export("api_url", serving.url)
     return Optional(events, serving)

@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 import pulumi
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-import handlers
 from stream.errors import ConfigError
 from stream.feeds import load_feeds
 
@@ -152,8 +151,7 @@ class Options(Strict):
     `column_filters`: Lake Formation hides personal data from analysts; its filters name tables, so
     only once every feed has been started. `firehose`: a raw tap beside Bronze. `quicksight`: needs
     a subscription and `quicksight_user_arn`. `cloudfront`: exports by signed addresses; its
-    certificate is one of us-east-1, its public key a PEM whose private half signs. `api` and
-    `lineage` need their handlers (`handlers`).
+    certificate is one of us-east-1, its public key a PEM whose private half signs.
     """
 
     api: bool = False
@@ -189,17 +187,7 @@ class Options(Strict):
                 "cloudfront: set cloudfront_domain, cloudfront_certificate_arn and "
                 "cloudfront_public_key: TLS 1.2 needs a certificate, and addresses are signed"
             )
-        self._check_handlers()
         return self
-
-    def _check_handlers(self) -> None:
-        wanted = {"api": (self.api, handlers.API), "lineage": (self.lineage, handlers.LINEAGE)}
-        for option, (is_on, handler) in wanted.items():
-            if is_on and not handlers.is_written(handler):
-                raise ValueError(
-                    f"{option}: its handler {handler} cannot be imported here, so the image does "
-                    f"not hold it. Leave {option} off until it is written"
-                )
 
 
 class StackSettings(Strict):

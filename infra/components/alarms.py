@@ -1,8 +1,9 @@
 """What wakes whom, and when: every alarm as a value, its threshold derived and its reason said.
 
 P1 pages: data is being lost, or will be unless a person acts. P2 is read within working hours: a
-part does not work, nothing is lost yet. P3 is an e-mail. Only metrics that AWS publishes by itself,
-or that a log filter of `monitoring` makes; those of our own catalogue are in `catalogue`.
+part does not work, nothing is lost yet. P3 is an e-mail, P4 shows on the dashboard alone. Only
+metrics that AWS publishes by itself, or that a log filter of `monitoring` makes; those of our own
+catalogue are in `catalogue`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from typing import Literal
 import pulumi
 
 from settings import FeedSettings, StackSettings
+from stream.alerts.alert import Priority
 from stream.feeds.contract import Contract
-
-Priority = Literal["p1", "p2", "p3", "p4"]
-PRIORITIES: tuple[Priority, ...] = ("p1", "p2", "p3", "p4")
 
 HOUR_MS = 3_600_000
 GIB = 1024**3
+INSIGHTS = "ECS/ContainerInsights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,20 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Formula:
+    """CloudWatch's metric math over series, by the ids that the expression uses.
+
+    `label`: of the line in a graph.
+    """
+
+    expression: str
+    series: Mapping[str, Metric]
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Alarm:
-    """Goes off when `metric` (minus `less`, if given) is beyond `threshold` for long enough.
+    """Goes off when `metric` is beyond `threshold` for long enough.
 
     `row`: where the dashboard shows it. `of`, `at_least`: so many of the last `of` periods.
     `missing`: what no data means; "breaching" where a dead part publishes nothing.
@@ -46,10 +58,9 @@ class Alarm:
     priority: Priority
     row: str
     means: str
-    metric: Metric
+    metric: Metric | Formula
     threshold: float
     is_floor: bool = False
-    less: Metric | None = None
     of: int = 5
     at_least: int = 5
     missing: Literal["breaching", "notBreaching", "ignore"] = "notBreaching"
@@ -61,16 +72,14 @@ def stream_metric(stream: pulumi.Input[str], name: str, statistic: str) -> Metri
 
 
 def stream_alarms(
-    contract: Contract, feed: FeedSettings, stream: pulumi.Input[str], *, has_producer: bool
+    contract: Contract, feed: FeedSettings, stream: pulumi.Input[str]
 ) -> tuple[Alarm, ...]:
-    """The alarms of one feed's stream; thresholds are its contract's.
-
-    `has_producer`: whether this stack publishes to it; if not, its silence says nothing.
+    """The alarms of one feed's stream, true whatever its dataflow says of itself; thresholds are
+    its contract's.
     """
     name, volume = contract.feed, contract.volume
     age = stream_metric(stream, "GetRecords.IteratorAgeMilliseconds", "Maximum")
-    arriving = stream_metric(stream, "IncomingRecords", "Sum")
-    found = [
+    return (
         Alarm(
             f"{name}-behind",
             "p1",
@@ -109,27 +118,10 @@ def stream_alarms(
             name,
             f"More records than the {volume.max_per_minute} rows a minute of the contract "
             f"({volume.reason}). A record holds a row at least. Look at the producers.",
-            arriving,
+            stream_metric(stream, "IncomingRecords", "Sum"),
             volume.max_per_minute,
         ),
-    ]
-    if has_producer and volume.min_per_minute > 0:
-        found.append(
-            Alarm(
-                f"{name}-silent",
-                "p2",
-                name,
-                f"No record for ten minutes; the contract expects {volume.min_per_minute} rows a "
-                f"minute ({volume.reason}). Look at the producers and the venue.",
-                arriving,
-                1,
-                is_floor=True,
-                of=10,
-                at_least=10,
-                missing="breaching",
-            )
-        )
-    return tuple(found)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +146,14 @@ def service_alarms(name: str, service: Service) -> tuple[Alarm, ...]:
             "services",
             "Fewer tasks run than are wanted, for five minutes. Read the service's events and "
             "the last lines of the task that stopped.",
-            Metric("ECS/ContainerInsights", "DesiredTaskCount", where, "Average"),
+            Formula(
+                "wanted - running",
+                {
+                    "wanted": Metric(INSIGHTS, "DesiredTaskCount", where, "Average"),
+                    "running": Metric(INSIGHTS, "RunningTaskCount", where, "Average"),
+                },
+            ),
             0,
-            less=Metric("ECS/ContainerInsights", "RunningTaskCount", where, "Average"),
             missing="breaching",
         ),
     )

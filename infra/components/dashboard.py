@@ -1,7 +1,7 @@
 """The dashboard as CloudWatch reads it, generated from the alarms and a few series beside them.
 
-A row per feed and per part: a graph for each alarm with its threshold as a line, P4 graphs for
-what wakes nobody, and the state of every alarm on top, the pressing ones first.
+A row per feed and per part: a graph for each alarm with its threshold as a line, then graphs
+without one, and the state of every alarm on top, the pressing ones first.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pulumi
-
-from components.alarms import PRIORITIES, Alarm, Metric
+from components.alarms import Alarm, Formula, Metric
+from stream.alerts.alert import PRIORITIES
 
 COLUMNS, WIDTH, HEIGHT = 4, 6, 5
 """Graphs a row; the dashboard's grid has 24 columns."""
@@ -20,11 +19,11 @@ COLUMNS, WIDTH, HEIGHT = 4, 6, 5
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Series that belong to a row and have no alarm: P4."""
+    """Series that belong to a row and have no alarm of their own."""
 
     row: str
     title: str
-    metrics: tuple[Metric, ...]
+    metrics: tuple[Metric | Formula, ...]
 
 
 def build_dashboard(
@@ -58,26 +57,27 @@ def _place(x: int, y: int, width: int, height: int) -> dict[str, int]:
     return {"x": x, "y": y, "width": width, "height": height}
 
 
-def _series(metric: Metric, **options: Any) -> list[pulumi.Input[Any]]:
+def _series(metric: Metric, **options: Any) -> list[Any]:
     dimensions = [part for pair in metric.dimensions.items() for part in pair]
     shown = {"stat": metric.statistic, "period": metric.period_seconds, **options}
     return [metric.namespace, metric.name, *dimensions, shown]
 
 
+def _lines(measured: Metric | Formula, label: str) -> list[Any]:
+    """A line of a graph: a series, or what is computed from several that are not shown."""
+    if isinstance(measured, Metric):
+        return [_series(measured)]
+    inside = [_series(metric, id=id_, visible=False) for id_, metric in measured.series.items()]
+    return [[{"expression": measured.expression, "label": measured.label or label}], *inside]
+
+
 def _alarm_graph(region: str, alarm: Alarm) -> dict[str, Any]:
-    series: list[Any] = [_series(alarm.metric, id="m")]
-    if alarm.less is not None:
-        series = [
-            [{"expression": "m - less", "label": "missing"}],
-            _series(alarm.metric, id="m", visible=False),
-            _series(alarm.less, id="less", visible=False),
-        ]
     line = {"value": alarm.threshold, "label": alarm.priority.upper()}
     return {
         "title": alarm.name,
         "region": region,
         "view": "timeSeries",
-        "metrics": series,
+        "metrics": _lines(alarm.metric, alarm.name),
         "annotations": {"horizontal": [line]},
     }
 
@@ -87,5 +87,5 @@ def _plain_graph(region: str, graph: Graph) -> dict[str, Any]:
         "title": graph.title,
         "region": region,
         "view": "timeSeries",
-        "metrics": [_series(metric) for metric in graph.metrics],
+        "metrics": [line for metric in graph.metrics for line in _lines(metric, graph.title)],
     }

@@ -14,6 +14,7 @@ import pulumi
 import pulumi_aws as aws
 
 import handlers
+from batch.aws.lineage_table import EXPIRES, OBJECT, VERSION
 from components.functions import Limits, Site, make_function
 from context import Context, Part
 from grants import Grant, policy_document, read_secrets, use_key
@@ -23,13 +24,9 @@ TRIES = 5
 KEPT_SECONDS = 14 * 86_400
 """The longest that SQS offers: time to mend what failed."""
 
-OBJECT, VERSION, EXPIRES = "object", "etag", "expires_at"
-"""Attributes of the table's key and of its end. The handler's module will own them; import them
-from there then."""
-
 
 class Events(Part):
-    """The way from an object to its lineage row. `handler`: named in `handlers`."""
+    """The way from an object to its lineage row."""
 
     dead_letter_name: pulumi.Output[str]
     function_name: pulumi.Output[str]
@@ -41,8 +38,6 @@ class Events(Part):
         site: Site,
         bucket_name: str,
         prefect_api_url: pulumi.Input[str],
-        *,
-        handler: str = handlers.LINEAGE,
     ) -> None:
         super().__init__(context, "events")
         self._key_arn = site.security.data_key_arn
@@ -54,7 +49,7 @@ class Events(Part):
         function = make_function(
             self,
             "lineage",
-            handler,
+            handlers.LINEAGE,
             site,
             LIMITS,
             grants=(
@@ -66,6 +61,7 @@ class Events(Part):
             ),
             environment={
                 "LINEAGE_TABLE": table.name,
+                "LINEAGE_BUCKETS": bucket_name,
                 "PREFECT_API_URL": prefect_api_url,
                 "PREFECT_AUTH_SECRET_ARN": auth,
             },

@@ -1,7 +1,7 @@
 """Alarms, log filters and the dashboard, over everything that the other components made.
 
-Which alarms there are, and why: `alarms`. Who hears them: `paging`. Not here: what needs Prefect to
-notice (deploy/prefect/resources.yaml); the alarms here work when Prefect does not.
+Which alarms there are, and why: `alarms` and `catalogue`. Who hears them: `paging`. Not here: what
+needs Prefect to notice (deploy/prefect/resources.yaml); these alarms work when Prefect does not.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pulumi_aws as aws
 from components.alarms import (
     LOG_ERRORS,
     Alarm,
+    Formula,
     Metric,
-    Priority,
     Service,
     api_alarms,
     database_alarms,
@@ -30,10 +30,14 @@ from components.alarms import (
     stream_alarms,
     stream_metric,
 )
-from components.catalogue import catalogue_alarms
+from components.catalogue import own_alarms, own_graphs
 from components.dashboard import Graph, build_dashboard
 from context import Context, Part
+from stream.alerts.alert import Priority
 from stream.feeds import load_feed
+
+STATISTICS = frozenset({"Average", "Maximum", "Minimum", "SampleCount", "Sum"})
+"""Those that CloudWatch takes by name; percentiles are extended ones."""
 
 STREAM_GRAPHS: Mapping[str, tuple[tuple[str, str], ...]] = {
     "records in and out": (("IncomingRecords", "Sum"), ("GetRecords.Records", "Sum")),
@@ -106,10 +110,8 @@ class Monitoring(Part):
         alarms: list[Alarm] = []
         for feed, stream in watched.streams.items():
             contract = load_feed(feed)
-            alarms += stream_alarms(
-                contract, settings.feeds[feed], stream, has_producer=feed in fed
-            )
-            alarms += catalogue_alarms(contract)
+            alarms += stream_alarms(contract, settings.feeds[feed], stream)
+            alarms += own_alarms(contract, has_producer=feed in fed)
         for name, service in watched.services.items():
             alarms += service_alarms(name, service)
         for name, log in watched.logs.items():
@@ -161,12 +163,13 @@ class Monitoring(Part):
 
 
 def _graphs(watched: Watched) -> list[Graph]:
-    """P4: what nobody is woken for."""
+    """What nobody is woken for."""
     graphs = [
         Graph(feed, title, tuple(stream_metric(stream, *series) for series in wanted))
         for feed, stream in watched.streams.items()
         for title, wanted in STREAM_GRAPHS.items()
     ]
+    graphs += own_graphs(watched.streams)
     for title in ("CPUUtilization", "MemoryUtilization"):
         series = tuple(
             Metric(
@@ -182,24 +185,25 @@ def _graphs(watched: Watched) -> list[Graph]:
 
 
 def _measured(alarm: Alarm) -> dict[str, Any]:
-    """What the alarm looks at: one series, or the difference of two."""
+    """What the alarm looks at: one series, or what is computed from several."""
     metric = alarm.metric
-    if alarm.less is not None:
-        missing = {"id": "missing", "expression": "m - less", "return_data": True}
-        return {"metric_queries": [missing, _query("m", metric), _query("less", alarm.less)]}
-    is_percentile = metric.statistic.startswith("p")
+    if isinstance(metric, Formula):
+        result = {"id": "judged", "expression": metric.expression, "return_data": True}
+        queries = [_query(id_, series) for id_, series in metric.series.items()]
+        return {"metric_queries": [result, *queries]}
+    is_plain = metric.statistic in STATISTICS
     return {
         "namespace": metric.namespace,
         "metric_name": metric.name,
         "dimensions": dict(metric.dimensions),
         "period": metric.period_seconds,
-        "extended_statistic" if is_percentile else "statistic": metric.statistic,
+        "statistic" if is_plain else "extended_statistic": metric.statistic,
     }
 
 
-def _query(name: str, metric: Metric) -> dict[str, Any]:
+def _query(id_: str, metric: Metric) -> dict[str, Any]:
     return {
-        "id": name,
+        "id": id_,
         "return_data": False,
         "metric": {
             "namespace": metric.namespace,

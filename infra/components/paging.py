@@ -19,10 +19,10 @@ from typing import Any
 import pulumi
 import pulumi_aws as aws
 
-from components.alarms import PRIORITIES, Priority
 from components.security import Security
 from context import Context, Part
 from grants import Grant, make_role, policy_document, read_secrets
+from stream.alerts.alert import PRIORITIES, Priority
 
 PUBLISHERS = ("cloudwatch.amazonaws.com",)
 COST_PUBLISHERS = ("budgets.amazonaws.com", "costalerts.amazonaws.com")

@@ -6,17 +6,19 @@ Not here: routes, paging, limits of an answer (the handler); what a query may sc
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pulumi
 import pulumi_aws as aws
 
 import handlers
 from components.data_lake import DataLake
+from components.environment import environment
 from components.functions import Limits, Site, make_function
 from components.lake_places import QUERY_RESULTS
 from components.security import log_group
 from context import Context, Part
-from grants import Grant, read_secrets, write_objects
+from grants import Grant, distinct, read_secrets, read_stream, write_objects
 
 LIMITS = Limits(timeout_seconds=29, memory_mib=1769, concurrency=20)
 """29 s: the gateway gives up after 30. 1,769 MiB is what Lambda gives one whole processor for."""
@@ -47,27 +49,31 @@ class Serving(Part):
         context: Context,
         site: Site,
         lake: DataLake,
-        *,
-        handler: str = handlers.API,
+        stream_arns: Mapping[str, pulumi.Input[str]],
     ) -> None:
         super().__init__(context, "serving")
         cursor_key = site.security.secret_arn("api/cursor-key")
         function = make_function(
             self,
             "api",
-            handler,
+            handlers.API,
             site,
             LIMITS,
             grants=(
                 *lake.read_grants(),
                 *_query_grants(context, lake),
+                *_lag_grants(stream_arns),
                 read_secrets("ReadCursorKey", [cursor_key]),
                 Grant("ReadSecretsKey", ("kms:Decrypt",), (site.security.secrets_key_arn,)),
             ),
             environment={
                 **lake.environment,
-                "API_WORKGROUP": lake.interactive_workgroup_name,
-                "API_CURSOR_SECRET_ARN": cursor_key,
+                **environment(
+                    stream_prefix=context.streams_prefix,
+                    api_workgroup=lake.interactive_workgroup_name,
+                    api_cursor_secret_id=cursor_key,
+                    api_requests_per_second=context.settings.options.api_requests_per_second,
+                ),
             },
         )
         api = aws.apigatewayv2.Api(
@@ -141,6 +147,11 @@ class Serving(Part):
             access_log_settings={"destination_arn": log.arn, "format": json.dumps(ACCESS_LOG)},
             opts=self.below(),
         )
+
+
+def _lag_grants(stream_arns: Mapping[str, pulumi.Input[str]]) -> tuple[Grant, ...]:
+    """Ask each shard for its tip: what lag is measured against."""
+    return distinct([grant for arn in stream_arns.values() for grant in read_stream(arn)])
 
 
 def _query_grants(context: Context, lake: DataLake) -> tuple[Grant, ...]:

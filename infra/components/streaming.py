@@ -7,6 +7,9 @@ refuses more; see `settings.RUNTIME_MAX_PROCESSES`.
 
 No autoscaling: a process index is one task, never two, and the number of indices is a rescale by
 restart, which nobody wants from an alarm at night. A stream on demand grows by itself.
+
+No shard-level metrics of Kinesis: no alarm reads them, and seven of them cost 2.10 USD a shard and
+month (67 for prod's 32 shards). Which shard is behind: `headrace lag`, or the dataflow's /metrics.
 Not here: who publishes (`producers`), what a task may do to the lake (`data_lake`).
 """
 
@@ -28,15 +31,6 @@ from context import Context, Part
 from grants import Grant, read_secrets, read_stream, use_key
 from stream.feeds import load_feed
 
-SHARD_METRICS = (
-    "IncomingBytes",
-    "IncomingRecords",
-    "IteratorAgeMilliseconds",
-    "OutgoingBytes",
-    "OutgoingRecords",
-    "ReadProvisionedThroughputExceeded",
-    "WriteProvisionedThroughputExceeded",
-)
 NAME_SECONDS = 5
 """Time to live of a process's name: its peers must not dial the task before the last restart."""
 
@@ -81,7 +75,6 @@ class Streaming(Part):
             stream_mode_details={"stream_mode": mode},
             encryption_type="KMS",
             kms_key_id=self._security.data_key_arn,
-            shard_level_metrics=list(SHARD_METRICS),
             opts=self.kept(),
         )
 
@@ -106,7 +99,14 @@ class Streaming(Part):
         return found
 
     def _container(self, feed: str, names: list[str], index: int) -> Container:
-        fields: dict[str, object] = {"metrics_port": METRICS_PORT}
+        size = self.context.settings.feeds[feed].task
+        fields: dict[str, object] = {
+            "metrics_port": METRICS_PORT,
+            # Lines in its log that CloudWatch makes series of: `catalogue` has alarms on them.
+            "metrics_export": "emf",
+            "task_vcpus": size.cpu / 1024,
+            "task_memory_gb": size.memory / 1024,
+        }
         if load_feed(feed).pii_columns:
             fields["pii_secret_id"] = self._security.secret_arn("pii/key")
         together = runtime_environment(self.context, self._lake.environment, **fields)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import handlers
 import synth
 from program import deploy
 from settings import Options
@@ -49,16 +48,12 @@ class Graphs:
         return synth.synthesise(stack, deploy, config=config)
 
     def everything(self) -> synth.Graph:
-        """prod with every option on, as it will be once Lambda's handlers are written: today the
-        settings refuse the two options that need one.
-        """
+        """prod with every option on."""
         key = ("prod with every option", False)
         if key not in self._made:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(handlers, "is_written", lambda _handler: True)
-                self._made[key] = self.mutated(
-                    "prod", lambda settings: settings.update(options=dict(ALL_OPTIONS))
-                )
+            self._made[key] = self.mutated(
+                "prod", lambda settings: settings.update(options=dict(ALL_OPTIONS))
+            )
         return self._made[key]
 
     @staticmethod

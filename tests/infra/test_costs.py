@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
 import costs
 import prices
+from stream.settings import Settings
+from stream.telemetry import METRICS, Instruments
+from stream.telemetry.catalogue import COST_PARTS, STAGES
+from stream.telemetry.emf import EmfLines
 from synth import Graph
 
 STREAM = "aws:kinesis/stream:Stream"
@@ -40,6 +46,48 @@ def test_more_shards_cost_more_by_exactly_their_price(graphs):
     before, after = (costs.totals(costs.fixed_costs(g))["Kinesis"] for g in (dev, more))
     each = prices.KINESIS_SHARD + prices.KINESIS_EXTENDED_SHARD
     assert after - before == pytest.approx(3 * each)
+
+
+def test_each_dataflow_costs_its_exported_series(graphs):
+    dev, type_ = graphs.get("dev"), "aws:ecs/taskDefinition:TaskDefinition"
+    (container,) = json.loads(dev.one(type_, "news-0").inputs["containerDefinitions"])
+    container["environment"] = [
+        pair for pair in container["environment"] if pair["name"] != "HEADRACE_METRICS_EXPORT"
+    ]
+    mute = graphs.broken(dev, type_, "news-0", containerDefinitions=json.dumps([container]))
+    saved = _area(dev, "CloudWatch") - _area(mute, "CloudWatch")
+    assert saved == pytest.approx(costs.series_of_a_dataflow() * prices.CUSTOM_METRIC)
+
+
+def test_series_of_a_dataflow_are_those_that_its_exporter_writes():
+    """Run over the real exporter: every metric said once, without what only a fault brings."""
+    live = Instruments()
+    values = {"stage": STAGES, "part": COST_PARTS, "shard": ("a", "b"), "feed": ("trades",)}
+    for metric in METRICS:
+        if "reason" not in metric.labels:
+            for chosen in product(*(values[name] for name in metric.labels)):
+                labels = dict(zip(metric.labels, chosen, strict=True))
+                if metric.kind == "counter":
+                    live.counter(metric.name, **labels).inc()
+                elif metric.kind == "gauge":
+                    live.gauge(metric.name, **labels).set(1)
+                else:
+                    live.histogram(metric.name, **labels).observe(1)
+    written = [
+        metric
+        for line in map(json.loads, EmfLines(live.registry, "trades").build(0))
+        for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]
+    ]
+    assert len(written) == costs.series_of_a_dataflow()
+
+
+def test_prices_of_the_runtime_are_those_of_this_program():
+    """`headrace_cost_usd_total` and this bill must not disagree."""
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    hour = prices.HOURS
+    assert defaults["price_vcpu_hour_usd"] * hour == pytest.approx(prices.FARGATE_ARM_VCPU)
+    assert defaults["price_memory_gb_hour_usd"] * hour == pytest.approx(prices.FARGATE_ARM_GB)
+    assert defaults["price_shard_hour_usd"] * hour == pytest.approx(prices.KINESIS_SHARD)
 
 
 def test_spot_is_cheaper_and_a_standby_database_costs_twice(graphs):

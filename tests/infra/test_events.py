@@ -1,25 +1,24 @@
-"""Lineage and the API: how they are locked, what they may do, and that no stack refers to a
-handler that is not written.
-"""
+"""Lineage and the API: how they are locked, what they may do, what their handlers are told."""
 
 from __future__ import annotations
 
+import inspect
 import json
+from importlib import import_module
 from typing import Any
 
 import pytest
 from moto.events.models import EventPattern
 
 import handlers
-import synth
-from components.events import LIMITS, Events
-from components.functions import Site
-from components.networking import Networking
-from components.security import Security
+from batch.aws.lineage import Environment
+from batch.aws.lineage_event import Landed, parse_message
+from batch.aws.lineage_table import Row, build_item
 from components.serving import ACCESS_LOG
-from context import Context, make_provider
-from settings import parse_settings, read_settings
-from stream.errors import ConfigError
+from stream.feeds import streamed_feeds
+from stream.lake.layout import BronzeKey
+from stream.settings import load_settings
+from stream.shard import ShardRef
 from synth import Graph
 
 QUEUE = "aws:sqs/queue:Queue"
@@ -30,6 +29,23 @@ TABLE = "aws:dynamodb/table:Table"
 ROUTE = "aws:apigatewayv2/route:Route"
 STAGE = "aws:apigatewayv2/stage:Stage"
 ROLE_POLICY = "aws:iam/rolePolicy:RolePolicy"
+
+SLICE = BronzeKey.of(
+    ShardRef("trades", "headrace-prod-trades.0123abcd", "shardId-000000000000"), "1", 0
+)
+OBJECT_CREATED: dict[str, Any] = {
+    "version": "0",
+    "time": "2026-11-20T14:30:00Z",
+    "source": "aws.s3",
+    "detail-type": "Object Created",
+    "detail": {
+        "version": "0",
+        "bucket": {"name": "headrace-prod-bronze-123456789012"},
+        "object": {"key": SLICE.path, "size": 1, "etag": "0f", "sequencer": "0A"},
+        "reason": "PutObject",
+    },
+}
+"""What EventBridge sends of a slice that was put."""
 
 
 def queue_faults(graph: Graph) -> list[str]:
@@ -185,18 +201,7 @@ def test_the_rule_takes_objects_of_bronze_and_no_others(graphs):
         for r in graphs.everything().of("aws:cloudwatch/eventRule:EventRule")
         if "bronze" in r.name
     )
-    pattern = EventPattern.load(rule.inputs["eventPattern"])
-    event = {
-        "version": "0",
-        "source": "aws.s3",
-        "detail-type": "Object Created",
-        "detail": {
-            "version": "0",
-            "bucket": {"name": "headrace-prod-bronze-123456789012"},
-            "object": {"key": "bronze/source=trades/x.parquet", "size": 1, "etag": "e"},
-            "reason": "PutObject",
-        },
-    }
+    pattern, event = EventPattern.load(rule.inputs["eventPattern"]), OBJECT_CREATED
     assert pattern.matches_event(event)
     assert not pattern.matches_event({**event, "detail-type": "Object Deleted"})
     other = {**event["detail"], "bucket": {"name": "headrace-prod-gold-123456789012"}}
@@ -247,36 +252,77 @@ def test_lineage_may_put_rows_and_nothing_else_in_one_table(graphs):
     assert data == [(["dynamodb:PutItem"], [table])]
 
 
-@pytest.mark.parametrize("option", ["api", "lineage"])
-def test_settings_refuse_an_option_whose_handler_is_not_written(option, settings_of, monkeypatch):
-    settings = settings_of("dev")
-    settings["options"] = {
-        option: True,
-        "jwt_issuer": "https://login.example.com/",
-        "jwt_audience": ["headrace"],
+def variables_of(graph: Graph, name: str) -> dict[str, str]:
+    found: dict[str, str] = graph.one(FUNCTION, name).inputs["environment"]["variables"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "handler"), [("lineage", handlers.LINEAGE), ("api", handlers.API)]
+)
+def test_the_handler_is_in_the_image_and_takes_an_event_and_its_context(name, handler, graphs):
+    assert graphs.everything().one(FUNCTION, name).inputs["imageConfig"]["commands"] == [handler]
+    module, _, function = handler.rpartition(".")
+    handle = getattr(import_module(module), function)
+    inspect.signature(handle).bind({}, None)
+
+
+def test_lineage_is_told_what_its_handler_reads_and_nothing_else(graphs):
+    graph = graphs.everything()
+    told = variables_of(graph, "lineage")
+    read = Environment.read(told)
+    assert read.table == graph.one(TABLE, "lineage").inputs["name"]
+    assert read.prefect_url.startswith("https://")
+    assert read.auth_secret == told["PREFECT_AUTH_SECRET_ARN"]
+    assert read.buckets == {graph.one("aws:s3/bucket:Bucket", "bronze").inputs["bucket"]}
+    ours = {name for name in told if not name.startswith("HEADRACE_")}
+    assert ours == {
+        "LINEAGE_BUCKETS",
+        "LINEAGE_TABLE",
+        "PREFECT_API_URL",
+        "PREFECT_AUTH_SECRET_ARN",
     }
-    digest = "sha256:" + "0" * 64
-    monkeypatch.setattr(handlers, "is_written", lambda _handler: False)
-    with pytest.raises(ConfigError, match=rf"{option}: its handler \S+ cannot be imported here"):
-        parse_settings("dev", settings, digest)
-    monkeypatch.setattr(handlers, "is_written", lambda _handler: True)
-    assert getattr(parse_settings("dev", settings, digest).options, option)
 
 
-def test_a_handler_counts_as_written_when_its_module_can_be_found():
-    assert handlers.is_written("batch.aws.claim_table.handle")
-    assert not handlers.is_written("batch.aws.nowhere.handle")
-    assert not handlers.is_written("stream.no_package.module.handle")
+def test_the_api_is_told_fields_of_the_runtime_alone_and_they_say_athena(graphs):
+    graph = graphs.everything()
+    fields = {
+        name.removeprefix("HEADRACE_").lower(): value
+        for name, value in variables_of(graph, "api").items()
+    }
+    settings = load_settings(**fields)
+    workgroups = {w.inputs["name"] for w in graph.of("aws:athena/workgroup:Workgroup")}
+    assert settings.api_workgroup in workgroups
+    assert settings.api_cursor_secret_id
+    assert ":secret:" in settings.api_cursor_secret_id
+    streams = {stream.inputs["name"] for stream in graph.of("aws:kinesis/stream:Stream")}
+    assert {settings.stream_name(feed) for feed in streamed_feeds()} == streams
 
 
-def test_the_component_takes_the_handler_that_it_is_given():
-    def program() -> None:
-        settings = read_settings()
-        context = Context(settings, make_provider(settings))
-        site = Site(Networking(context), Security(context), "image@sha256:0")
-        Events(context, site, "bronze", "https://prefect/api", handler="some.module.handle")
+@pytest.mark.parametrize("name", ["lineage", "api"])
+def test_a_function_is_told_no_variable_that_lambda_keeps_for_itself(name, graphs):
+    kept = {n for n in variables_of(graphs.everything(), name) if n.startswith(("AWS_", "LAMBDA_"))}
+    assert kept == set()
 
-    graph = synth.synthesise("dev", program)
-    function = graph.one(FUNCTION, "lineage")
-    assert function.inputs["imageConfig"]["commands"] == ["some.module.handle"]
-    assert function.inputs["timeout"] == LIMITS.timeout_seconds
+
+def test_the_key_of_the_lineage_table_is_the_handlers(graphs):
+    table = graphs.everything().one(TABLE, "lineage").inputs
+    landed = parse_message(json.dumps(OBJECT_CREATED))
+    assert isinstance(landed, Landed)
+    item = build_item(landed, Row("batch"))
+    assert {table["hashKey"], table["rangeKey"], table["ttl"]["attributeName"]} <= set(item)
+    assert list(item[table["hashKey"]]) == ["S"]
+
+
+def test_the_api_asks_every_stream_for_its_tip_and_cannot_write_one(graphs):
+    graph = graphs.everything()
+    asked = {
+        action: resource
+        for statement in statements_of(graph, "api")
+        for action in statement["Action"]
+        for resource in [sorted(statement["Resource"])]
+        if action.startswith("kinesis:")
+    }
+    streams = sorted(s.outputs["arn"] for s in graph.of("aws:kinesis/stream:Stream"))
+    assert asked["kinesis:GetRecords"] == streams
+    assert not any("Put" in action for action in asked)

@@ -7,16 +7,23 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cache
+from itertools import product
 from typing import Any
 
 import pytest
 from cfnlint.api import lint_all
 
 from batch.flows.logs import RunFormatter
-from components.alarms import LOG_ERRORS, PRIORITIES
-from components.catalogue import EXPORTED, RULES, catalogue_alarms
+from components.alarms import LOG_ERRORS
+from components.catalogue import own_alarms
+from stream.alerts.alert import PRIORITIES
+from stream.alerts.rules import ALERTS
 from stream.feeds import load_feed, streamed_feeds
-from stream.telemetry import METRICS, JsonFormatter
+from stream.telemetry import CATALOGUE, METRICS, Instruments, JsonFormatter
+from stream.telemetry.catalogue import STAGES
+from stream.telemetry.emf import EmfLines
 from synth import Graph, Resource
 
 ALARM = "aws:cloudwatch/metricAlarm:MetricAlarm"
@@ -50,6 +57,42 @@ def metrics_of(alarm: Resource) -> Iterator[Mapping[str, Any]]:
     )
 
 
+def exporting(graph: Graph) -> set[str]:
+    """Feeds whose dataflow writes its metrics for CloudWatch, in a stack."""
+    containers = [
+        json.loads(task.inputs["containerDefinitions"])[0]
+        for task in graph.of("aws:ecs/taskDefinition:TaskDefinition")
+    ]
+    wanted = {"name": "HEADRACE_METRICS_EXPORT", "value": "emf"}
+    return {c["command"][1] for c in containers if wanted in c["environment"]}
+
+
+Series = tuple[str, frozenset[tuple[str, str]]]
+
+
+@cache
+def written(feed: str) -> frozenset[Series]:
+    """Series that the exporter writes for a feed: name and dimensions, of every metric there is."""
+    live = Instruments()
+    for metric in METRICS:
+        others = [name for name in metric.labels if name != "feed"]
+        for values in product(*(STAGES if name == "stage" else ("a", "b") for name in others)):
+            labels = {"feed": feed, **dict(zip(others, values, strict=True))}
+            if metric.kind == "counter":
+                live.counter(metric.name, **labels).inc()
+            elif metric.kind == "gauge":
+                live.gauge(metric.name, **labels).set(1)
+            else:
+                live.histogram(metric.name, **labels).observe(1)
+    found: set[Series] = set()
+    for line in map(json.loads, EmfLines(live.registry, feed).build(0)):
+        for directive in line["_aws"]["CloudWatchMetrics"]:
+            (names,) = directive["Dimensions"]
+            where = frozenset((name, line[name]) for name in names)
+            found |= {(metric["Name"], where) for metric in directive["Metrics"]}
+    return frozenset(found)
+
+
 def dead_alarms(graph: Graph) -> list[str]:
     """Alarms on a series that nothing in the graph will ever write."""
     insights = {
@@ -61,10 +104,15 @@ def dead_alarms(graph: Graph) -> list[str]:
         (made["namespace"], made["name"])
         for made in (found.inputs["metricTransformation"] for found in graph.of(FILTER))
     }
+    ours = {series for feed in exporting(graph) for series in written(feed)}
     faults = []
     for alarm in graph.of(ALARM):
         for metric in metrics_of(alarm):
             where = metric.get("dimensions") or {}
+            if metric["namespace"] == "headrace":
+                if (metric["metricName"], frozenset(where.items())) not in ours:
+                    faults.append(f"{alarm.name}: nobody publishes {metric['metricName']}")
+                continue
             for dimension, value in where.items():
                 type_, key = DIMENSIONS[dimension]
                 if value not in {r.inputs.get(key, r.outputs.get(key)) for r in graph.of(type_)}:
@@ -131,6 +179,8 @@ def test_no_alarm_looks_at_a_series_that_nobody_writes(graph, graphs):
         (QUEUE, "observer-dead", {"name": "somewhere-else"}),
         (ALARM, "trades-behind", {"dimensions": {"StreamName": "trades"}}),
         (ALARM, "trades-behind", {"namespace": "headrace", "metricName": "headrace_lag_ms"}),
+        (ALARM, "trades-gap", {"dimensions": {"feed": "trades", "reason": "retention", "x": "y"}}),
+        (ALARM, "trades-gap", {"dimensions": {"feed": "tardes"}}),
         (FILTER, "trades-0-log-errors", {"metricTransformation": {"namespace": "x", "name": "y"}}),
     ],
 )
@@ -177,15 +227,15 @@ def test_thresholds_of_a_stream_are_those_of_its_contract_and_its_retention(feed
 
 
 def test_silence_is_an_alarm_only_where_somebody_publishes_and_the_contract_expects_it(graph):
-    silent = {alarm.name for alarm in graph.of(ALARM) if alarm.name.endswith("-silent")}
-    assert silent == {"trades-silent"}, "news may be silent, quotes have no producer"
+    silent = {alarm.name for alarm in graph.of(ALARM) if alarm.name.endswith("-silent-market")}
+    assert silent == {"trades-silent-market"}, "news may be silent, quotes have no producer"
 
 
 def test_names_are_unique_and_say_the_priority_and_descriptions_fit(graph):
     names = [alarm.inputs["name"] for alarm in graph.of(ALARM)]
     assert len(set(names)) == len(names)
     for alarm in graph.of(ALARM):
-        assert re.fullmatch(rf"headrace-{graph.stack}-p[123]-[a-z0-9-]+", alarm.inputs["name"])
+        assert re.fullmatch(rf"headrace-{graph.stack}-p[1234]-[a-z0-9-]+", alarm.inputs["name"])
         assert 40 < len(alarm.inputs["alarmDescription"]) <= 1024
         assert alarm.inputs["datapointsToAlarm"] <= alarm.inputs["evaluationPeriods"]
 
@@ -242,20 +292,94 @@ def test_filters_read_only_logs_of_containers_that_write_json(graph, graphs):
     assert filters_without_json(planted) == ["trades-0-log-errors"]
 
 
-def test_no_metric_of_ours_has_an_alarm_before_it_is_exported():
-    assert not EXPORTED, "an exporter is there: check that it sends these, then change this test"
-    assert catalogue_alarms(load_feed("trades")) == ()
+def test_no_dataflow_that_does_not_export_has_an_alarm_on_its_metrics(graphs):
+    prod, type_ = graphs.get("prod"), "aws:ecs/taskDefinition:TaskDefinition"
+    assert exporting(prod) == set(streamed_feeds())
+    (container,) = json.loads(prod.one(type_, "trades-0").inputs["containerDefinitions"])
+    container["environment"] = [
+        pair for pair in container["environment"] if pair["name"] != "HEADRACE_METRICS_EXPORT"
+    ]
+    mute = graphs.broken(prod, type_, "trades-0", containerDefinitions=json.dumps([container]))
+    assert "trades-gap: nobody publishes headrace_gaps_total" in dead_alarms(mute)
 
 
-def test_an_exported_metric_gets_its_alarm_from_the_catalogue_and_the_contract():
-    assert set(RULES) <= {metric.name for metric in METRICS}
+@pytest.mark.parametrize("feed", streamed_feeds())
+def test_every_alert_that_cloudwatch_can_judge_is_an_alarm_of_every_feed(feed, graph):
+    for alert in ALERTS:
+        made = [a for a in graph.of(ALARM) if a.name == f"{feed}-{alert.name}"]
+        assert bool(alert.not_in_cloudwatch) is (alert.cloudwatch is None), alert.name
+        if alert.cloudwatch is None:
+            assert made == []
+        elif made:
+            (alarm,) = made
+            assert alarm.inputs["name"].split("-")[2] == alert.priority
+            assert alert.runbook in alarm.inputs["alarmDescription"]
+            assert alarm.inputs["threshold"] == alert.cloudwatch.threshold
+        else:
+            assert alert.name == "silent-market", f"{feed} has no {alert.name}"
+
+
+def test_silence_of_a_feed_nobody_publishes_to_or_that_may_be_silent_is_no_alarm():
     contract = load_feed("trades")
-    by_name = {alarm.name: alarm for alarm in catalogue_alarms(contract, set(RULES))}
-    assert set(by_name) == {"trades-stale", "trades-rejects", "trades-many-rows"}
-    assert by_name["trades-stale"].threshold == contract.freshness_seconds * 1000
-    assert by_name["trades-many-rows"].threshold == contract.volume.max_per_minute
-    with pytest.raises(KeyError, match="headrace_invented"):
-        catalogue_alarms(contract, ["headrace_invented"])
+    named = {a.name for a in own_alarms(contract, has_producer=True)}
+    assert named - {a.name for a in own_alarms(contract, has_producer=False)} == {
+        "trades-silent-market"
+    }
+    quiet = replace(contract, volume=replace(contract.volume, min_per_minute=0))
+    assert "trades-silent-market" not in {a.name for a in own_alarms(quiet, has_producer=True)}
+
+
+def formula_faults(alarm: Resource) -> list[str]:
+    """Metric math that CloudWatch refuses: ids, periods and what is returned."""
+    queries = alarm.inputs.get("metricQueries") or []
+    returned = [query for query in queries if query.get("returnData")]
+    series = [query for query in queries if "metric" in query]
+    used = {
+        word
+        for query in returned
+        for word in re.findall(r"\b[a-z]\w*", query.get("expression", ""))
+    }
+    checks = {
+        "one result": len(returned) == 1,
+        "ids begin small": all(re.fullmatch(r"[a-z]\w*", query["id"]) for query in queries),
+        "ids differ": len({query["id"] for query in queries}) == len(queries),
+        "all used, none missing": used == {query["id"] for query in series},
+        "one period": len({query["metric"]["period"] for query in series}) == 1,
+    }
+    return [f"{alarm.name}: {what}" for what, is_so in checks.items() if queries and not is_so]
+
+
+def test_metric_math_uses_each_series_and_returns_one(graph, graphs):
+    assert [fault for alarm in graph.of(ALARM) for fault in formula_faults(alarm)] == []
+    prod = graphs.get("prod")
+    queries = prod.one(ALARM, "trades-stale-silver").inputs["metricQueries"]
+    for planted in (queries[1:], queries[:-1], [*queries, queries[-1]]):
+        broken = graphs.broken(prod, ALARM, "trades-stale-silver", metricQueries=planted)
+        assert formula_faults(broken.one(ALARM, "trades-stale-silver"))
+
+
+def test_an_alarm_can_be_judged_in_the_time_that_cloudwatch_looks_back(graph):
+    for alarm in graph.of(ALARM):
+        periods = [metric.get("period") for metric in metrics_of(alarm)]
+        assert alarm.inputs["evaluationPeriods"] * max(periods) <= 86_400, alarm.name
+
+
+def test_the_dashboard_shows_every_metric_of_the_catalogue_where_it_is_written(graphs):
+    graph = graphs.get("prod")
+    body = json.loads(graph.of("aws:cloudwatch/dashboard:Dashboard")[0].inputs["dashboardBody"])
+    drawn = {w["properties"]["title"]: w for w in body["widgets"] if w["type"] == "metric"}
+    ours = {series for feed in streamed_feeds() for series in written(feed)}
+    for metric in CATALOGUE:
+        lines = [
+            line for line in drawn[metric.name]["properties"]["metrics"] if line[0] == "headrace"
+        ]
+        assert lines, metric.name
+        for _, name, *dimensions, _ in lines:
+            where = frozenset(zip(dimensions[::2], dimensions[1::2], strict=True))
+            # The exporter was given the stages of the road; only bytes have another set.
+            assert name == metric.name
+            assert (name, where) in ours or metric.unit == "bytes", (name, where)
+        assert {"trades", "quotes", "news"} <= {line[3] for line in lines}
 
 
 def dashboard_faults(graph: Graph) -> list[str]:
@@ -263,7 +387,7 @@ def dashboard_faults(graph: Graph) -> list[str]:
     (dashboard,) = graph.of("aws:cloudwatch/dashboard:Dashboard")
     widgets = json.loads(dashboard.inputs["dashboardBody"])["widgets"]
     taken: set[tuple[int, int]] = set()
-    faults = []
+    faults = [f"{len(widgets)} widgets: CloudWatch takes 500"] if len(widgets) > 500 else []
     for widget in widgets:
         cells = {
             (x, y)
@@ -289,7 +413,9 @@ def test_the_dashboard_shows_every_alarm_once_and_fits_its_grid(graph, graphs):
 def test_a_dashboard_that_forgets_an_alarm_or_overlaps_is_found(graphs):
     prod, type_ = graphs.get("prod"), "aws:cloudwatch/dashboard:Dashboard"
     body = json.loads(prod.one(type_, "dashboard").inputs["dashboardBody"])
-    fewer = {"widgets": body["widgets"][:-1]}
+    fewer = {
+        "widgets": [w for w in body["widgets"] if w["properties"].get("title") != "trades-behind"]
+    }
     moved = {"widgets": [{**widget, "x": 20} for widget in body["widgets"]]}
     for planted in (fewer, moved):
         text = json.dumps(planted)
