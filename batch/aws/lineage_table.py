@@ -115,7 +115,8 @@ class LineageTable:
             except ClientError as error:
                 if _code(error) != "ConditionalCheckFailedException":
                     raise
-                return _read_row(error.response.get("Item", {}))
+                answer: Mapping[str, Any] = error.response
+                return _read_row(answer.get("Item", {}))
         return None
 
 

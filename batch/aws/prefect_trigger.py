@@ -82,7 +82,7 @@ class PrefectTrigger:
 
         Raises: RetryableError (no answer, overloaded), ConfigError (refused).
         """
-        wanted, found = sorted(keys), {}
+        wanted, found = sorted(keys), dict[str, str]()
         for at in range(0, len(wanted), FIND_AT_ONCE):
             asked = {
                 "flows": {"name": {"any_": [FLOW]}},

@@ -70,7 +70,7 @@ def _announce(source: str, reports: Sequence[HourReport], grace_minutes: int) ->
     items: list[Unnamed] = [item for report in reports for item in report.unnamed]
     counts = Counter(item.why for item in items)
     names = sorted(f"{item.why} {item.path}" for item in items)
-    payload = {
+    payload: dict[str, Any] = {
         "source": source,
         "hours": [report.hour.isoformat() for report in reports],
         **{why: counts[why] for why in UNNAMED},

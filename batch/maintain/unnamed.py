@@ -3,11 +3,11 @@
     list the hours ─▶ read the ledger back to them, and the manifests ─▶ named | waiting | unnamed
 
 Objects are listed first, so what is committed meanwhile is named and never accused. Why a slice is
-unnamed follows from its shard's committed position: before it, the commit is stalled; after it, the
-ledger went past it, and it stays an orphan (a slice that was cut elsewhere). An extract is judged
-by its youngest part: its manifest comes last. Read only.
-Not here: deleting (`orphan_parts`; slices are Bronze for ever), whether objects still hold the
-bytes that the ledger recorded (`stream.prove`).
+unnamed follows from its shard's committed position: ahead of it, the commit is stalled; at or below
+it, the ledger went past, and no commit will name it any more. An extract is judged by its youngest
+part: its manifest comes last. Read only; no object is fetched.
+Not here: deleting (`orphan_parts`; slices are Bronze for ever), telling the remnant of a lost race
+from a foreign object, which takes their bytes (`stream.prove`).
 """
 
 from __future__ import annotations

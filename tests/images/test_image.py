@@ -234,6 +234,24 @@ def test_lambda_calls_a_handler_of_the_same_image(image, data):
     assert json.loads(body) == {"feeds": ["news", "quotes", "trades"], "key": "bronze/x"}
 
 
+def test_lambda_runs_the_lineage_handler_and_takes_its_answer(image, data):
+    """A message that cannot be read needs neither a table nor a server."""
+    env = {
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "LINEAGE_TABLE": "lineage",
+        "PREFECT_API_URL": "https://prefect.invalid/api",
+        "HEADRACE_HOME": "/tmp/headrace",
+    }
+    with lambda_service({"Records": [{"messageId": "m1", "body": "poison"}]}) as service:
+        env["AWS_LAMBDA_RUNTIME_API"] = f"127.0.0.1:{service.server_port}"
+        entry = ["python", "-m", "awslambdaric"]
+        with image.start(data, "batch.aws.lineage.handle", entry=entry, env=env) as container:
+            container.wait_for(lambda: service.answers)
+    path, body = service.answers[0]
+    assert path.endswith("/invocation/id-1/response"), (path, body)
+    assert json.loads(body) == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+
+
 class _Runtime(BaseHTTPRequestHandler):
     """Lambda's side of the runtime interface: one event, then silence."""
 
