@@ -23,6 +23,7 @@ from cyclopts import CycloptsError
 from prefect.cli._app import _app as prefect_cli
 
 import batch.cli  # noqa: F401 - adds its verbs
+from stream.alerts.prometheus import RULES as ALERT_RULES
 from stream.cli import headrace
 from stream.feeds import streamed_feeds
 from stream.settings import Settings, load_settings
@@ -239,6 +240,19 @@ def dataflows_are_scraped(compose: Document) -> Iterator[str]:
             yield f"Prometheus names {target}, which is no service or another port"
 
 
+def rules_are_mounted(compose: Document) -> Iterator[str]:
+    """What Prometheus is told to read is what `headrace feeds --write` writes, and lies there."""
+    mounts = bind_mounts(compose["services"]["prometheus"])
+    for pattern in SCRAPED["rule_files"]:
+        folder = f"/etc/prometheus/{Path(pattern).parent}"
+        if folder not in mounts:
+            yield f"prometheus: nothing is mounted at {folder}"
+        elif not list((ROOT / mounts[folder]).glob(Path(pattern).name)):
+            yield f"prometheus: no rules in {mounts[folder]}"
+    if f"./{ALERT_RULES.parent}" not in mounts.values():
+        yield f"prometheus: {ALERT_RULES} is not mounted"
+
+
 def images_are_of_a_version(compose: Document) -> Iterator[str]:
     for name, service in services(compose):
         tag = service["image"].rpartition(":")[2]
@@ -306,6 +320,8 @@ FAULTS: list[tuple[Rule, str, Callable[[Document], object]]] = [
     (dataflows_are_scraped, "served are",
      lambda s: s["dataflow-news"]["environment"].update(HEADRACE_METRICS_PORT="9101")),
     (dataflows_are_scraped, "alertmanager:9093", lambda s: s.pop("alertmanager")),
+    (rules_are_mounted, "nothing is mounted",
+     lambda s: s["prometheus"]["volumes"].pop(1)),
     (images_are_of_a_version, "newest", lambda s: s["grafana"].update(image="grafana/grafana")),
     (images_are_of_a_version, "newest", lambda s: s["grafana"].update(image="grafana:latest")),
     (images_are_of_a_version, "registry", lambda s: s["prepare"].pop("pull_policy")),
