@@ -1,8 +1,8 @@
 """One thread that reads the state, for any number of open pages.
 
 While a page is open it reads once a second; with none, every few seconds, so that graphs have a
-past when one is opened. It never works more than a third of the time, however slow a reading is:
-the road has the machine first. A page that is slow to take a state gets the newest one next.
+past when one is opened. After a slow reading it rests longer, because the road has the machine
+first. A page that is slow to take a state gets the newest one next.
 Not here: what a state holds (`stream.watch`), how it travels (`app`).
 """
 
@@ -26,7 +26,9 @@ OPEN_SECONDS = 1.0
 IDLE_SECONDS = 5.0
 BEAT_SECONDS = 2.0
 REST = 2.0
-"""After a reading it rests at least so many times as long as that took."""
+"""After a reading it rests at least so many times as long as that took, …"""
+MAX_REST_SECONDS = 3.0
+"""… but not longer than this: who is paged waits for what comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,8 @@ class Collector:
             subscriber.tell(self._latest)
 
     def _rest(self, worked_seconds: float) -> None:
-        self._stopped.wait(max(OPEN_SECONDS - worked_seconds, REST * worked_seconds))
+        rest = min(REST * worked_seconds, MAX_REST_SECONDS)
+        self._stopped.wait(max(OPEN_SECONDS - worked_seconds, rest))
         if not self._subscribers:  # a page that is opened meanwhile ends the longer rest
             self._wake.clear()
             if not self._subscribers and not self._stopped.is_set():

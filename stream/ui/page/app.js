@@ -1,9 +1,9 @@
 // The page: takes states, keeps the route, draws what it is about, once a second.
 
 import { measure } from "./charts.js";
-import { h, render } from "./dom.js";
+import { h, prose, render } from "./dom.js";
 import { feedView } from "./feed.js";
-import { ago, clock, duration } from "./format.js";
+import { ago, clock, short } from "./format.js";
 import { forget, remember } from "./history.js";
 import { icon } from "./icons.js";
 import { listen, showHelp } from "./keyboard.js";
@@ -67,7 +67,7 @@ function draw() {
 function sentence(found) {
   return [
     h(`span.sign.tone-${found.tone}`, {}, icon(found.tone, 22), h("span.word", {}, found.word)),
-    h("p", {}, h("strong", {}, found.text), found.detail ? h("span", { title: found.detail }, ` ${found.detail}`) : null),
+    h("p", {}, h("strong", {}, found.text), found.detail ? h("span", { title: found.detail }, " ", prose(found.detail)) : null),
   ];
 }
 
@@ -84,7 +84,7 @@ function banners() {
   if (lostSince !== null) {
     found.push(h("div.banner.tone-bad", { key: "lost" }, icon("bad", 18),
       h("p", {}, h("strong", {}, `Connection to headrace lost since ${clock(lostSince)} UTC, retrying. `),
-        state ? `What you see is ${duration(Math.round((now() - state.at_ms) / 1000) * 1000)} old. ` : "",
+        state ? `What you see is ${short(now() - state.at_ms)} old. ` : "",
         "If it stays away: ", h("code", {}, "headrace status"), " tells whether it runs, ", h("code", {}, "headrace up"), " starts it.")));
   } else if (state && now() - state.at_ms > OLD_MS) {
     found.push(h("div.banner.tone-warn", { key: "old" }, icon("warn", 18),

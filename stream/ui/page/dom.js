@@ -96,6 +96,11 @@ function setProp(node, name, value, before) {
   else node.setAttribute(name, value === true ? "" : String(value));
 }
 
+/** Text in which what stands between `backticks` is code. */
+export function prose(text) {
+  return text.split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
+}
+
 /** An address from outside as a link target: http and https only, else none. */
 export function safeUrl(text) {
   try {

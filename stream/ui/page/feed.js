@@ -3,7 +3,7 @@
 import { bullet, lineChart } from "./charts.js";
 import { calendar } from "./calendar.js";
 import { command } from "./copy.js";
-import { h } from "./dom.js";
+import { h, prose } from "./dom.js";
 import { ago, byteRate, compact, count, duration, moment, plural, UNKNOWN, upper, usd, visible } from "./format.js";
 import { historyOf } from "./history.js";
 import { chip, icon } from "./icons.js";
@@ -21,7 +21,7 @@ export function feedView(state, name, now) {
     h("nav.crumbs", { "aria-label": "Where you are", key: "crumbs" }, h("a", { href: "#/" }, icon("back", 16), "All feeds"), neighbours(state, feed)),
     h("header.title", { key: "title" },
       h("div.line", {}, h("h1", { tabindex: -1 }, feed.feed), chip(feed.condition_now)),
-      feed.why ? h("p.why", {}, upper(feed.why)) : null,
+      feed.why ? h("p.why", {}, prose(upper(feed.why))) : null,
       h("p.doc", {}, feed.doc),
       h("ul.plain.inline.meta", {},
         h("li", {}, `Market ${feed.market.is_open ? "open" : "closed"} (${feed.market.calendar}), ${change(feed.market, now)}`),

@@ -50,10 +50,18 @@ function pair(seconds, units) {
   return small && big < 100 ? `${big} ${name} ${small} ${smallName}` : `${big} ${name}`;
 }
 
+/** The same in one unit and without fractions: "4 s", "3 min", "2 h". */
+export function short(ms) {
+  if (!isKnown(ms) || ms < 1000) return duration(ms);
+  const seconds = Math.round(ms / 1000);
+  const [name, size] = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]].find(([, each]) => seconds >= each);
+  return `${Math.floor(seconds / size)} ${name}`;
+}
+
 /** "12 s ago", "now". */
 export function ago(ms) {
   if (!isKnown(ms)) return UNKNOWN;
-  return ms < 1000 ? "now" : `${duration(Math.round(ms / 1000) * 1000).replace(/\.0 s/, " s")} ago`;
+  return ms < 1000 ? "now" : `${short(ms)} ago`;
 }
 
 /** An epoch time as "14:03:12" UTC. */
@@ -73,7 +81,7 @@ export const WEEKDAYS = "Mon Tue Wed Thu Fri Sat Sun".split(" ");
 export function usd(value) {
   if (!isKnown(value)) return UNKNOWN;
   if (value === 0) return "$0";
-  if (value >= 0.995) return `$${value.toFixed(2)}`;
+  if (value >= 0.0995) return `$${value.toFixed(2)}`;
   return value < 1e-6 ? "< $0.000001" : `$${Number(value.toPrecision(2)).toFixed(7).replace(/0+$/, "")}`;
 }
 

@@ -1,9 +1,9 @@
 // All feeds at a glance: figures, cards with sparklines, processes, Prefect runs.
 
 import { command } from "./copy.js";
-import { h, safeUrl } from "./dom.js";
+import { h, prose, safeUrl } from "./dom.js";
 import { sparkline } from "./charts.js";
-import { ago, byteRate, compact, count, duration, moment, plural, UNKNOWN, upper, usd } from "./format.js";
+import { ago, byteRate, compact, count, duration, moment, plural, short, UNKNOWN, upper, usd } from "./format.js";
 import { historyOf } from "./history.js";
 import { chip, icon } from "./icons.js";
 import { panel, table } from "./panels.js";
@@ -15,7 +15,7 @@ export function overview(state, now) {
   const waiting = state.feeds.filter((feed) => feed.condition_now === "never started");
   return [
     h("h1.vh", { tabindex: -1 }, "All feeds"),
-    problems(state.problems),
+    problems(state),
     started.length ? totals(state, started) : beginning(state),
     started.length ? h("section", { "aria-labelledby": "feeds-title", key: "feeds" },
       h("h2", { id: "feeds-title" }, "Feeds"),
@@ -26,11 +26,14 @@ export function overview(state, now) {
 }
 
 /** What could not be read or needs a person; nothing if all is well. */
-export function problems(found) {
+function problems(state) {
+  // What the bar and the cards say already is not said a third time.
+  const said = new Set(["the platform is not running", ...state.feeds.map((feed) => `${feed.feed} is ${feed.condition_now}`)]);
+  const found = state.problems.filter((problem) => !said.has(problem.what));
   if (!found.length) return null;
   return h("section.problems", { "aria-label": "Problems", key: "problems" }, h("ul.plain", {}, found.map((problem) =>
     h("li", { key: `${problem.what}${problem.where}` }, icon("warn", 18),
-      h("div", {}, h("strong", {}, problem.what), h("span.where", {}, ` ${problem.where}`), h("p", {}, problem.advice))))));
+      h("div", {}, h("strong", {}, upper(problem.what)), h("span.where", {}, ` ${problem.where}`), h("p", {}, prose(problem.advice)))))));
 }
 
 function beginning(state) {
@@ -69,13 +72,13 @@ function card(feed, now) {
   const rejected = feed.rejects.reduce((sum, reject) => sum + reject.count, 0);
   return h(`li.card`, { key: feed.feed, "data-feed": feed.feed, "data-condition": feed.condition_now },
     h("div.head", {}, h("h3", {}, h("a", { href: `#/feed/${encodeURIComponent(feed.feed)}` }, feed.feed)), chip(feed.condition_now)),
-    h("p.why", { title: feed.why }, upper(feed.why || feed.doc)),
+    h("p.why", { title: feed.why }, prose(upper(feed.why || feed.doc))),
     h("dl.measures", {},
       measure("Records", `${compact(feed.throughput.records_per_s)}/s`, sparkline(samples, (sample) => sample.records_per_s, now)),
       measure("Behind", duration(behind(feed)), sparkline(samples, (sample) => sample.behind_ms, now))),
     h("dl.facts", {},
-      fact("Fresh", fresh === null ? UNKNOWN : duration(fresh), feed.freshness.is_fresh || fresh === null ? `of ${duration(target)}` : `late, target ${duration(target)}`, fresh !== null && !feed.freshness.is_fresh),
-      fact("Waiting", wait === null ? UNKNOWN : `${count(wait.value)}${wait.isCapped ? "+" : ""}`, "records"),
+      fact("Fresh", short(fresh), feed.freshness.is_fresh || fresh === null ? `of ${short(target)}` : `late: ${short(target)}`, fresh !== null && !feed.freshness.is_fresh),
+      fact("Waiting", wait === null ? UNKNOWN : `${compact(wait.value)}${wait.isCapped ? "+" : ""}`, "records"),
       fact("Rejects", count(rejected), rejected ? "see why" : "none", rejected > 0),
       feed.gaps.length ? fact("Gaps", count(feed.gaps.length), "records lost", true) : fact("Market", feed.market.is_open ? "open" : "closed", feed.market.next_change_ms === null ? "24/7" : change(feed.market, now))));
 }
@@ -87,7 +90,7 @@ const fact = (name, value, note, isOdd = false) =>
 /** "closes in 2 h", "opens in 14 h", "never closes". */
 export function change(market, now) {
   if (market.next_change_ms === null) return market.is_open ? "around the clock" : "no opening known";
-  return `${market.is_open ? "closes" : "opens"} in ${duration(market.next_change_ms - now)}`;
+  return `${market.is_open ? "closes" : "opens"} in ${short(market.next_change_ms - now)}`;
 }
 
 function unstarted(feeds) {
@@ -99,13 +102,13 @@ function unstarted(feeds) {
 function processes(platform, now) {
   const rows = platform.processes.map((process) => ({
     key: process.name,
-    cells: [process.name, chip(process.state), process.pid ?? UNKNOWN, ago(now - process.since_ms).replace(" ago", ""), count(process.restarts), process.state === "running" ? "" : process.last_line],
+    cells: [process.name, chip(process.state), process.pid ?? UNKNOWN, short(now - process.since_ms), count(process.restarts), process.state === "running" ? "" : process.last_line],
   }));
   return panel("processes", "Processes", [
     h("p.note", {}, platform.endpoint ? `Platform ${platform.phase}; AWS at ${platform.endpoint}` : `Platform ${platform.phase}`),
     rows.length
       ? table("Processes of the platform", [["Process"], ["State"], ["Pid", "num"], ["For", "num"], ["Restarts", "num"], ["Last words", "words"]], rows)
-      : h("p.empty", {}, platform.phase === "account" ? "The feeds run in an AWS account; nothing runs on this machine." : "Nothing runs. `headrace up` starts an emulator and one dataflow per feed."),
+      : h("p.empty", {}, platform.phase === "account" ? "The feeds run in an AWS account; nothing runs on this machine." : prose("Nothing runs. `headrace up` starts an emulator and one dataflow per feed.")),
   ]);
 }
 
@@ -116,7 +119,7 @@ function prefect(found, now) {
   }));
   const empty = {
     off: ["Batch flows run without a server here. A local one with every deployment:", command("headrace up --with-prefect", "start with Prefect")],
-    unreachable: `The server at ${found.url} does not answer. \`headrace status\` tells whether it runs.`,
+    unreachable: prose(`The server at ${found.url} does not answer. \`headrace status\` tells whether it runs.`),
     up: "No flow has run yet.",
   }[found.state];
   return panel("prefect", "Prefect runs", rows.length
