@@ -158,7 +158,10 @@ class FeedMetrics:
         if tally.newest_commit_ms:
             self._set("headrace_last_commit_timestamp_seconds", tally.newest_commit_ms / 1000)
         self._seen.tally = replace(
-            tally, **{name: dict(getattr(tally, name)) for name, _ in COUNTED_BY.values()}
+            tally,
+            rejected=dict(tally.rejected),
+            gaps=dict(tally.gaps),
+            bytes_written=dict(tally.bytes_written),
         )
 
     def _read_process(self, pulse: Pulse) -> None:

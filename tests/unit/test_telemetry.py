@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 
 import pytest
 
-from stream.telemetry import METRICS, Instruments, set_up_logging
+from stream.telemetry import CATALOGUE, METRICS, Instruments, find_metric, set_up_logging
+from stream.telemetry.logs import CONTEXT_FIELDS, bind_log_context, log_context
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +42,66 @@ def test_instruments_counted_value_is_rendered():
     text = live.render().decode()
     assert 'headrace_records_total{feed="trades"} 5.0' in text
     assert 'headrace_shard_behind_seconds{feed="trades",shard="0"} 7.0' in text
+
+
+def test_histogram_has_the_buckets_of_the_catalogue():
+    live = Instruments()
+    live.histogram("headrace_commit_seconds", feed="trades").observe(0.3)
+    text = live.render().decode()
+    assert 'headrace_commit_seconds_bucket{feed="trades",le="0.25"} 0.0' in text
+    assert 'headrace_commit_seconds_bucket{feed="trades",le="0.5"} 1.0' in text
+    metric = find_metric("headrace_commit_seconds_bucket")
+    assert metric is not None
+    assert list(metric.buckets) == sorted(metric.buckets)
+
+
+def test_series_of_a_shard_that_ended_is_forgotten():
+    live = Instruments()
+    for shard in ("0", "1"):
+        live.gauge("headrace_shard_behind_seconds", feed="trades", shard=shard).set(1)
+    live.keep_only("headrace_shard_behind_seconds", "shard", {"1"})
+    text = live.render().decode()
+    assert 'shard="0"' not in text
+    assert 'shard="1"' in text
+
+
+def test_registry_holds_the_catalogue_and_what_the_client_says_of_the_process():
+    names = {
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in Instruments().registry.collect()
+    }
+    assert {metric.name for metric in CATALOGUE} <= names
+    assert all(name.startswith("process_") for name in names - {m.name for m in CATALOGUE})
+
+
+def test_json_line_names_what_it_is_about_by_thread(capsys):
+    set_up_logging("INFO", "json", "run-1")
+    log = logging.getLogger("stream")
+
+    def other() -> None:
+        bind_log_context(feed="quotes", shard="shard-9")
+        log.info("elsewhere")
+
+    with log_context(feed="trades", slice="a/1"):
+        with log_context(slice="a/2", trace_id="ff", commit=None):
+            log.info("inside")
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+        log.info("after")
+    log.info("outside")
+    lines = {}
+    for text in capsys.readouterr().err.splitlines():
+        line = json.loads(text)
+        assert line["flow_run_id"] == "run-1"
+        names = {*CONTEXT_FIELDS} & line.keys()
+        lines[line["message"]] = {name: line[name] for name in names}
+    assert lines == {
+        "inside": {"feed": "trades", "slice": "a/2", "trace_id": "ff"},
+        "elsewhere": {"feed": "quotes", "shard": "shard-9"},
+        "after": {"feed": "trades", "slice": "a/1"},
+        "outside": {},
+    }
 
 
 def test_instruments_wrong_kind_or_name_is_refused():
