@@ -240,7 +240,7 @@ COST = (
         "  )\n"
         "  and sum by (feed) (increase(headrace_cost_usd_total[1h])) > 0.05",
         900,
-        "{{ $labels.feed }}: {{ printf \"%.2f\" $value }} USD in the last hour, over twice the usual",
+        '{{ $labels.feed }}: {{ printf "%.2f" $value }} USD in the last hour, over twice the usual',
         "The feed costs more than twice what it cost in this hour a week ago (or a day, in the "
         "first week), at list prices. No data is concerned.",
         not_in_cloudwatch="AWS Budgets and Cost Anomaly Detection watch the real bill (infra).",

@@ -38,7 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _add_verbs() -> None:
     # After `headrace` exists and in the order in which a user meets them.
-    from stream.cli import api, demo, feeds, lake, lineage, platform, plot, produce, run, top, ui
+    from stream.cli import (
+        alerts,
+        api,
+        demo,
+        feeds,
+        lake,
+        lineage,
+        platform,
+        plot,
+        produce,
+        run,
+        top,
+        ui,
+    )
 
     for verb in (
         demo.demo,
@@ -56,6 +69,7 @@ def _add_verbs() -> None:
         lake.ledger,
         lineage.lineage,
         lake.redrive,
+        alerts.alerts,
         api.api,
         feeds.feeds,
         feeds.check,
