@@ -11,8 +11,8 @@ Not here: a proof that nothing is missing (`prove`); lineage events of S3 (`batc
 """
 
 from stream.lineage.scope import Options as Options
-from stream.lineage.trace import trace as trace
-from stream.lineage.trace import trace_lake as trace_lake
+from stream.lineage.tracer import trace as trace
+from stream.lineage.tracer import trace_lake as trace_lake
 from stream.lineage.tree import Link as Link
 from stream.lineage.tree import SourceRecord as SourceRecord
 from stream.lineage.tree import Trace as Trace

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from stream.errors import ConfigError
 from stream.feeds import load_feeds
 from stream.lake.sql import quote_name
 from stream.lineage.builds import Gold, pinned_snapshot
@@ -24,7 +22,7 @@ from stream.lineage.gold_forward import attached, relation
 from stream.lineage.grains import GRAINS, STANDING, Grain, grain_of
 from stream.lineage.question import RowName, condition_sql
 from stream.lineage.rows import check_columns
-from stream.lineage.scope import Scope
+from stream.lineage.scope import Scope, explained
 from stream.lineage.silver import plan_files, query_files, typed
 from stream.lineage.tree import Link
 
@@ -62,15 +60,13 @@ def find_gold_rows(scope: Scope, gold: Gold, question: RowName) -> GoldRows:
         check_columns(question.table, question.conditions, types)
         where, values = condition_sql(question.conditions, types)
         limit = scope.options.limit or 1_000_000
-        try:
+        with explained():
             found = sql.execute(
                 f"SELECT *, count(*) OVER () AS found FROM {table} WHERE {where} "  # noqa: S608  # nosec B608: checked names, bound values
                 f"ORDER BY ALL LIMIT {limit}",
                 values,
-            )
-        except duckdb.ConversionException as error:
-            raise ConfigError(" ".join(str(error).split("\n\nLINE")[0].split())) from None
-        rows = found.to_arrow_table().to_pylist()
+            ).to_arrow_table()
+        rows = found.to_pylist()
     count = rows[0].pop("found") if rows else 0
     for row in rows[1:]:
         row.pop("found")

@@ -81,7 +81,7 @@ def _links(kind: str, name: str, facts: dict[str, Any] | None = None) -> tuple[L
 
 
 def _need_feed(scope: Scope, feed: str) -> None:
-    if feed not in scope.feeds():
+    if not scope.is_started(feed):
         known = scope.feeds()
         raise ConfigError(
             f"feed {feed!r} has no ledger in this lake.{nearest(feed, known)} Feeds that were "
@@ -139,7 +139,7 @@ def _find_part(scope: Scope, path: str) -> Found:
     back, forward = _links("object", path, {"items": part.rows})
     if manifest.feed is None:
         raise ConfigError(f"{path}: extract {key.run_id} belongs to no feed, it stays in Bronze.")
-    if manifest.feed not in scope.feeds() or not part.rows:
+    if not scope.is_started(manifest.feed) or not part.rows:
         forward.says = "landed in Bronze, not replayed into a table"
         return Found("extract part", manifest.feed, [], back, forward)
     ledger = scope.ledger(manifest.feed)
@@ -201,12 +201,14 @@ def _find_silver(scope: Scope, path: str) -> Found:
             back.says = "no longer stored; the ledger keeps what it held"
             names = [written.slice_id] if written.slice_id else []
             return Found("Silver file", feed, _states(scope, feed, names), back, forward)
-    before = len(scope.broken)
     checked = read_object(scope.store, written.reference, "silver", "See `headrace prove`.")
-    scope.broken.extend(checked.differences)
-    scope.reads.silver_files += 1
+    scope.count_opened([path])
     scope.reads.bytes_hashed += checked.size
-    is_good = len(scope.broken) == before
+    if checked.data is None:  # named with its slices, if the ledger says which they are
+        scope.bad_files.add(path)
+        if not written.slice_id or path in ledger.removed:
+            scope.broken.extend(checked.differences)
+    is_good = checked.data is not None
     back.judge(is_good=is_good, says="hash equals the ledger's" if is_good else "see below")
     names = [written.slice_id] if written.slice_id else _slices_in(scope, feed, path, back)
     return Found("Silver file", feed, _states(scope, feed, names), back, forward)
@@ -221,8 +223,8 @@ def _slices_in(scope: Scope, feed: str, path: str, back: Link) -> list[str]:
         scope.ledger(feed).table,
         [path],
         lambda source: (
-            f"SELECT slice_id, min(ts_arrival_ns) AS at FROM {source} "  # noqa: S608  # nosec B608: a quoted file
-            "GROUP BY ALL ORDER BY at"
+            f"SELECT slice_id, min(ts_arrival_ns) AS arrived FROM {source} "  # noqa: S608  # nosec B608: a quoted file
+            "GROUP BY ALL ORDER BY arrived, slice_id"
         ),
     )
     back.facts["slices"] = found.num_rows
@@ -253,7 +255,7 @@ def _find_entry(scope: Scope, path: str) -> Found:
     key = LedgerKey.parse(path)
     data = scope.store.get(path)
     if data is None:
-        if key.feed in scope.feeds() and scope.ledger(key.feed).find_entry(key.number) is None:
+        if scope.is_started(key.feed) and scope.ledger(key.feed).find_entry(key.number) is None:
             scope.note(f"{path}: the chain is broken here")
         raise _no_object(scope, path)
     _need_feed(scope, key.feed)

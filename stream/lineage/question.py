@@ -6,7 +6,7 @@
     FEED#NUMBER                                     a commit
     TABLE COLUMN=VALUE …                            a row
 
-Not here: whether such a thing exists (`trace`).
+Not here: whether such a thing exists (`tracer`).
 """
 
 from __future__ import annotations

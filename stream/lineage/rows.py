@@ -23,7 +23,7 @@ from stream.lake.catalog import LakeTable
 from stream.lake.sql import duckdb_type
 from stream.lineage.grains import STANDING
 from stream.lineage.question import Condition, RowName, condition_sql
-from stream.lineage.scope import Scope
+from stream.lineage.scope import Scope, explained
 from stream.lineage.silver import plan_files, query_files, typed
 from stream.query import connect
 
@@ -82,10 +82,12 @@ def find_quarantined(scope: Scope, question: RowName) -> list[dict[str, Any]]:
         check_columns(QUARANTINE, question.conditions, types)
         where, values = condition_sql(question.conditions, types)
         statement = (
-            f"SELECT feed, slice_id, sequence_number, record_no, line_no, reason FROM {QUARANTINE} "  # noqa: S608  # nosec B608: checked names, bound values
+            "SELECT feed, slice_id, sequence_number, record_no, line_no, reason, "  # noqa: S608  # nosec B608: checked names, bound values
+            f"count(*) OVER () AS found FROM {QUARANTINE} "
             f"WHERE {where} ORDER BY ALL LIMIT {scope.options.limit or 1_000_000}"
         )
-        rows: list[dict[str, Any]] = sql.execute(statement, values).to_arrow_table().to_pylist()
+        with explained():
+            rows: list[dict[str, Any]] = sql.execute(statement, values).to_arrow_table().to_pylist()
         return rows
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,7 @@ from stream.feeds.contract import Contract
 from stream.lake.catalog import LakeTable
 from stream.lake.connect import Lake
 from stream.lake.entries import HEAD
+from stream.lake.pii_key import FILE
 from stream.lake.sql import connect_sql
 from stream.lake.store import Store
 from stream.lineage.feed_ledger import FeedLedger
@@ -25,6 +26,15 @@ from stream.masking import open_masker, row_mask
 from stream.prove.proof import Difference
 from stream.settings import Settings
 from stream.sources.ledger import ExtractParts
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """A value that does not fit its column is the user's: one line, exit code 2."""
+    try:
+        yield
+    except (duckdb.ConversionException, duckdb.BinderException) as error:
+        raise ConfigError(" ".join(str(error).split("\n\nLINE")[0].split())) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +73,12 @@ class Scope:
         self.notes: list[str] = []
         self.reads = Reads()
         self.parts = ExtractParts(lake.store)
+        self.bad_files: set[str] = set()
+        self._opened: set[str] = set()
         self._ledgers: dict[str, FeedLedger] = {}
         self._tables: dict[str, LakeTable] = {}
         self._masks: dict[str, Callable[[pa.Table], pa.Table] | None] = {}
+        self._names: list[str] = []
         self._sql: duckdb.DuckDBPyConnection | None = None
 
     def __enter__(self) -> Self:
@@ -92,19 +105,23 @@ class Scope:
 
     def table_names(self) -> list[str]:
         """The tables of Silver that exist. Raises: ConfigError if there are none."""
-        names = self.lake.catalog.names()
-        if not names:
+        if not self._names:
+            self._names = self.lake.catalog.names()
+        if not self._names:
             raise ConfigError(
                 f"the lake {self.settings.lake} has no tables yet: start a feed with `headrace run "
                 "FEED`, or see it all with `headrace demo`."
             )
-        return names
+        return self._names
 
     def feeds(self) -> list[str]:
         """The feeds that were started."""
-        known = load_feeds()
-        names = [name for name in self.table_names() if name in known]
-        return [name for name in names if HEAD in self.table(name).properties]
+        return [name for name in self.table_names() if self.is_started(name)]
+
+    def is_started(self, feed: str) -> bool:
+        """Whether a feed has a ledger."""
+        is_feed = feed in load_feeds() and feed in self.table_names()
+        return is_feed and HEAD in self.table(feed).properties
 
     def ledger(self, feed: str) -> FeedLedger:
         """A feed's ledger. Raises: ConfigError if it was never started."""
@@ -124,14 +141,28 @@ class Scope:
         feed = contract.feed
         if feed not in self._masks:
             self._masks[feed] = None
-            with suppress(ConfigError):
-                masker = open_masker(self.settings, self.lake, contract)
-                self._masks[feed] = row_mask(contract, masker)
+            if not contract.pii_columns:
+                self._masks[feed] = row_mask(contract, None)
+            elif self._has_key():
+                with suppress(ConfigError):  # another lake's key
+                    masker = open_masker(self.settings, self.lake, contract)
+                    self._masks[feed] = row_mask(contract, masker)
         return self._masks[feed]
+
+    def _has_key(self) -> bool:
+        """Whether there is a key to read: the local platform would create one."""
+        settings = self.settings
+        is_named = settings.pii_key is not None or settings.pii_secret_id
+        return bool(is_named) or (settings.home / FILE).exists()
 
     def hides(self, contract: Contract) -> bool:
         """Whether source bytes of a feed must not be shown."""
         return bool(contract.pii_columns) and not self.options.shows_personal
+
+    def count_opened(self, paths: Iterable[str]) -> None:
+        """Say that Silver files are read; each counts once."""
+        self._opened.update(paths)
+        self.reads.silver_files = len(self._opened)
 
     def note(self, text: str) -> None:
         """Say something once."""

@@ -7,6 +7,7 @@ each to the files that hold its rows now, so only those are opened. Where no rec
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,14 +17,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from stream.errors import ConfigError, StoreUnavailableError
+from stream.errors import StoreUnavailableError
 from stream.lake.catalog import LakeTable
 from stream.lake.history import SliceState
 from stream.lake.layout import SilverKey
 from stream.lake.sql import file_path, parquet_source
 from stream.lineage.feed_ledger import FeedLedger
-from stream.lineage.scope import Scope
+from stream.lineage.scope import Scope, explained
 from stream.prove.objects import read_object
 
 HASHED_BYTES = 64_000_000
@@ -51,6 +53,11 @@ class SliceRows:
 
     rows: pa.Table
     files: list[FileNow]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every file could be read as the ledger recorded it."""
+        return all(file.is_good for file in self.files)
 
     def of(self, slice_id: str) -> pa.Table:
         """The rows of one slice."""
@@ -92,22 +99,21 @@ def query_files(
 
     Args: build: SQL for the source of the rows (columns of the table, and `filename`).
     """
-    left = list(dict.fromkeys(paths))
+    left = [path for path in dict.fromkeys(paths) if path not in scope.bad_files]
     while True:
         addresses = [scope.store.uri(path) for path in left]
         source = parquet_source(addresses, table.arrow_schema, with_address=True)
         try:
-            return scope.sql.execute(build(source), list(values)).to_arrow_table()
-        except (duckdb.IOException, duckdb.HTTPException, duckdb.InvalidInputException) as error:
-            bad = [path for path in left if not _is_readable(scope, path)]
+            with explained():
+                return scope.sql.execute(build(source), list(values)).to_arrow_table()
+        except duckdb.Error as error:  # of a changed file, DuckDB says anything
+            bad = {path for path in left if not _is_readable(scope, path)}
             if not bad:
                 raise StoreUnavailableError(
                     f"cannot read table {table.name}: {str(error).splitlines()[0]} Ask again; if "
                     "it stays, `headrace prove` names the file."
                 ) from None
             left = [path for path in left if path not in bad]
-        except (duckdb.ConversionException, duckdb.BinderException) as error:
-            raise ConfigError(" ".join(str(error).split("\n\nLINE")[0].split())) from None
 
 
 def plan_files(
@@ -118,29 +124,34 @@ def plan_files(
         found = [address for address, _ in table.data_files(snapshot_id)]
     else:
         found = table.data_files_between(*between_us, snapshot_id)
-    scope.reads.silver_files += len(found)
-    return [scope.store.relative(address) for address in found]
+    paths = [scope.store.relative(address) for address in found]
+    scope.count_opened(paths)
+    return paths
 
 
 def typed(rows: pa.Table, table: LakeTable) -> pa.Table:
     """Columns in the table's own types: SQL widens prices."""
-    for number, name in enumerate(rows.column_names):
-        at = table.arrow_schema.get_field_index(name)
-        if at >= 0:
-            kind = table.arrow_schema.field(at).type
-            rows = rows.set_column(number, name, rows[name].cast(kind))
-    return rows
+    kinds = {field.name: field.type for field in table.arrow_schema}
+    columns = [
+        column.cast(kinds.get(name, column.type))
+        for name, column in zip(rows.column_names, rows.columns, strict=True)
+    ]
+    return pa.table(columns, names=rows.column_names)
 
 
 def _is_readable(scope: Scope, path: str) -> bool:
     """Whether an object is there and a Parquet file; else it is named."""
     data = scope.store.get(path)
-    if data is not None and data[:4] == b"PAR1" == data[-4:]:
-        return True
+    try:
+        if data is not None:
+            pq.read_table(io.BytesIO(data))
+            return True
+    except (pa.ArrowException, OSError):
+        pass
     found = "no object" if data is None else f"{len(data)} bytes that are none"
-    scope.break_link(
-        "silver_missing" if data is None else "silver_changed", path, "a data file", found, ADVICE
-    )
+    kind = "silver_missing" if data is None else "silver_changed"
+    scope.break_link(kind, path, "a data file", found, ADVICE)
+    scope.bad_files.add(path)
     return False
 
 
@@ -197,7 +208,7 @@ def _day(path: str) -> object:
 
 def _check_file(scope: Scope, ledger: FeedLedger, path: str) -> FileNow:
     """Hash a file against what the ledger says of it."""
-    scope.reads.silver_files += 1
+    scope.count_opened([path])
     written = ledger.written.get(path)
     if written is None:
         is_there = _is_readable(scope, path)
@@ -210,6 +221,7 @@ def _check_file(scope: Scope, ledger: FeedLedger, path: str) -> FileNow:
     scope.reads.bytes_hashed += found.size
     scope.broken.extend(found.differences)
     if found.data is None:
+        scope.bad_files.add(path)
         return FileNow(path, origin, is_good=False, says=found.differences[0].found)
     return FileNow(path, origin, is_good=True, says="hash equals the ledger's")
 

@@ -115,14 +115,19 @@ def look_at(
     rows: pa.Table,
     source: Source | None,
     *,
+    is_whole: bool,
     sequence_numbers: Collection[str] | None = None,
 ) -> SliceTrace:
-    """What became of a slice's messages (only of these records, if given)."""
-    if source is None:
-        return SliceTrace(state, rows, None, [])
+    """What became of a slice's messages (only of these records, if given); nothing is said of them
+    unless `is_whole`: all files with its rows could be read.
+    """
+    if source is None or not is_whole:
+        return SliceTrace(state, rows, source, [])
     numbers = source.numbers(None if sequence_numbers is None else set(sequence_numbers))
     now = decode_now(contract, scope.mask(contract), source, numbers)
     rejects = _rejects(scope, state)
+    if rejects is None:
+        return SliceTrace(state, rows, source, [])
     landed = frozenset((record, line) for _, record, line in state.landed)
     silver = rows.select([*now.compared, "sequence_number", "line_no", "path"]).to_pylist()
     messages = read_fates(source, numbers, now, silver=silver, quarantined=rejects, landed=landed)
@@ -131,13 +136,17 @@ def look_at(
     return SliceTrace(state, rows, source, messages)
 
 
-def _rejects(scope: Scope, state: SliceState) -> list[dict[str, Any]]:
+def _rejects(scope: Scope, state: SliceState) -> list[dict[str, Any]] | None:
+    """The rows of a slice's quarantine; None if its object is broken, which was named."""
     if state.record.quarantine is None:
         return []
     found = check_quarantine(scope.store, state.record)
     scope.broken.extend(found.differences)
     scope.reads.bytes_hashed += found.size
-    return read_rejects(found.data).to_pylist() if found.data is not None else []
+    if found.data is None:
+        return None
+    rows: list[dict[str, Any]] = read_rejects(found.data).to_pylist()
+    return rows
 
 
 def _check_messages(
@@ -235,7 +244,7 @@ def fate_link(scope: Scope, contract: Contract, message: Message, fate: Fate) ->
     return Link(str(fate.kind), name, facts, state, fate.says)  # type: ignore[arg-type]
 
 
-def quarantine_link(state: SliceState) -> Link | None:
+def quarantine_link(scope: Scope, state: SliceState) -> Link | None:
     """The object with a slice's rejects."""
     record = state.record
     if record.quarantine is None:
@@ -243,7 +252,9 @@ def quarantine_link(state: SliceState) -> Link | None:
     facts: dict[str, Any] = {"rejected": record.quarantine.rows, **dict(record.rejected)}
     if state.landed:
         facts["redriven"] = len(state.landed)
-    return Link("quarantine", record.quarantine.path, facts, "verified", "hash equals the ledger's")
+    link = Link("quarantine", record.quarantine.path, facts)
+    is_good = record.quarantine.path not in {item.where for item in scope.broken}
+    return link.judge(is_good=is_good, says="hash equals the ledger's" if is_good else "see below")
 
 
 def find_originals(

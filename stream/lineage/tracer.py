@@ -149,6 +149,7 @@ class _Tracer:
                 state,
                 found.of(state.record.slice_id),
                 source,
+                is_whole=found.is_whole,
                 sequence_numbers=sequence_numbers,
             )
             self._add_forward(forward, contract, found, mine)
@@ -174,7 +175,7 @@ class _Tracer:
             link.add(part)
         for part in file_links(found, state.record.slice_id):
             link.add(part)
-        if quarantined := quarantine_link(state):
+        if quarantined := quarantine_link(scope, state):
             link.add(quarantined)
         if mine.messages:
             messages = link.add(message_link(scope, contract, mine))
@@ -327,12 +328,21 @@ class _Tracer:
     def _trace_quarantined(self, question: RowName) -> None:
         rows = find_quarantined(self._scope, question)
         names = ["feed", "slice_id", "sequence_number", "line_no", "reason"]
-        need_one(self._scope, QUARANTINE, rows, len(rows), names)
+        need_one(self._scope, QUARANTINE, rows, rows[0]["found"] if rows else 0, names)
+        whole_back, whole_forward = Link("row", QUARANTINE), Link("row", QUARANTINE)
         for row in rows:
             state = self._scope.ledger(row["feed"]).find_slice(row["slice_id"])
             assert state is not None  # the view read it in the ledger
-            back, forward = (Link("row", QUARANTINE, {"reason": row["reason"]}) for _ in range(2))
+            facts = {"reason": row["reason"], "line": row["line_no"]}
+            back, forward = (Link("message", row["sequence_number"], dict(facts)) for _ in "bf")
+            hides = self._answer.hides_bytes
             self._trace_slices(row["feed"], [state], back, forward, {row["sequence_number"]})
+            self._answer.hides_bytes |= hides
+            whole_back.add(back)
+            whole_forward.add(forward)
+        options = self._scope.options
+        self._answer.back = whole_back if options.goes_back else None
+        self._answer.forward = whole_forward if options.goes_forward else None
 
     # Rows of Gold.
 
