@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
 from moto.events.models import EventPattern
 
+import batch.aws.lineage_table
 import handlers
+import stream.lake.athena
 from batch.aws.lineage import Environment
 from batch.aws.lineage_event import Landed, parse_message
 from batch.aws.lineage_table import Row, build_item
@@ -312,6 +316,26 @@ def test_the_key_of_the_lineage_table_is_the_handlers(graphs):
     item = build_item(landed, Row("batch"))
     assert {table["hashKey"], table["rangeKey"], table["ttl"]["attributeName"]} <= set(item)
     assert list(item[table["hashKey"]]) == ["S"]
+
+
+@pytest.mark.parametrize(
+    ("role", "service", "module", "is_local"),
+    [
+        ("api", "athena", stream.lake.athena, ()),
+        # Made by infra on AWS, by the code for local use.
+        ("lineage", "dynamodb", batch.aws.lineage_table, ("CreateTable",)),
+    ],
+)
+def test_a_role_may_do_what_the_module_calls_and_no_more(role, service, module, is_local, graphs):
+    called = re.findall(r"_client\.([a-z_]+)\(", Path(module.__file__).read_text())
+    wanted = {"".join(word.capitalize() for word in name.split("_")) for name in called}
+    allowed = {
+        action.removeprefix(f"{service}:")
+        for statement in statements_of(graphs.everything(), role)
+        for action in statement["Action"]
+        if action.startswith(f"{service}:")
+    }
+    assert allowed == wanted - set(is_local)
 
 
 def test_the_api_asks_every_stream_for_its_tip_and_cannot_write_one(graphs):

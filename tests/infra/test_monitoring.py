@@ -329,6 +329,10 @@ def test_silence_of_a_feed_nobody_publishes_to_or_that_may_be_silent_is_no_alarm
     assert "trades-silent-market" not in {a.name for a in own_alarms(quiet, has_producer=True)}
 
 
+MATH = {"DIFF", "EPOCH", "FILL", "IF", "MAX", "MIN", "PERIOD", "RATE", "SUM"}
+"""Functions of CloudWatch's metric math that give one series (AWS, "Using metric math")."""
+
+
 def formula_faults(alarm: Resource) -> list[str]:
     """Metric math that CloudWatch refuses: ids, periods and what is returned."""
     queries = alarm.inputs.get("metricQueries") or []
@@ -339,11 +343,17 @@ def formula_faults(alarm: Resource) -> list[str]:
         for query in returned
         for word in re.findall(r"\b[a-z]\w*", query.get("expression", ""))
     }
+    functions = {
+        word
+        for query in returned
+        for word in re.findall(r"\b[A-Z_]+(?=\()", query.get("expression", ""))
+    }
     checks = {
         "one result": len(returned) == 1,
         "ids begin small": all(re.fullmatch(r"[a-z]\w*", query["id"]) for query in queries),
         "ids differ": len({query["id"] for query in queries}) == len(queries),
         "all used, none missing": used == {query["id"] for query in series},
+        "known functions": functions <= MATH,
         "one period": len({query["metric"]["period"] for query in series}) == 1,
     }
     return [f"{alarm.name}: {what}" for what, is_so in checks.items() if queries and not is_so]
