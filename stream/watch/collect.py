@@ -156,7 +156,7 @@ class Watcher:
                 parts.lake.start()
             if not away and parts.contract.has_stream:
                 parts.stream.start()
-        if is_lake_there:
+        if is_lake_there and catalog_life(self._settings) is not None:
             self._gold.start()
         has_prefect = any(process.name == "prefect" for process in platform.processes)
         self._prefect_url = find_url(self._settings, is_running=has_prefect)
@@ -177,11 +177,10 @@ class Watcher:
         lag = parts.stream.look(around.deadline - self._clock.monotonic())
         facts = lake.value
         # While AWS is away, that is said once and not again for each reading that needs it.
-        lake_problem = (
-            _part_problems(f"the lake of {name}", lake) if facts or not around.away else []
-        )
+        has_lake = not around.away or self._settings.is_in_folders
+        lake_problem = _part_problems(f"the lake of {name}", lake) if has_lake else []
         stream_problem = [] if around.away else _part_problems(f"the stream of {name}", lag)
-        around.problems += [*([] if around.away else lake_problem), *stream_problem]
+        around.problems += [*lake_problem, *stream_problem]
         reason = around.away or next((f"{p.what}: {p.advice}" for p in stream_problem), "")
         view = view_feed(
             self._settings,

@@ -135,8 +135,11 @@ def _draw_lag(axes: Axes, feeds: Sequence[Plotted]) -> None:
                     axes.plot(_days_of(times), lags, color="#b8c0c8", linewidth=0.5, zorder=2)
             label = feed.history.feed if len(feeds) > 1 else "the worst shard"
             lines.append((label, colour, worst(feed.history.lags)))
-    for label, colour, (times, lags) in lines:
-        axes.plot(_days_of(times), lags, color=colour, linewidth=1.1, label=label, zorder=3)
+    for number, (label, colour, (times, lags)) in enumerate(lines):
+        # Shards often rise and fall as one: a line that lies below another stays to be seen.
+        width = 1.1 + 1.5 * (len(lines) - 1 - number) / max(1, len(lines) - 1)
+        width = width if len(lines) > 1 else 1.2
+        axes.plot(_days_of(times), lags, color=colour, linewidth=width, label=label, zorder=3)
         top = max(top, float(lags.max(initial=0.0)))
     top = max(top, *_draw_targets(axes, feeds, top))
     _seconds_axis(axes, top)
