@@ -55,6 +55,7 @@ def render(page: Page) -> str:
         .type(model.DashboardLinkType.DASHBOARDS)
         .tags(["headrace"])
         .keep_time(True)
+        .include_vars(True)
     )
     built.with_variable(dashboard.ConstantVariable("runbooks").value(RUNBOOKS))
     if page.is_per_feed:

@@ -20,7 +20,7 @@ import yaml
 
 from stream.alerts.rules import ALERTS
 from stream.dashboards import PAGES, render_page
-from stream.dashboards.grafana import render
+from stream.dashboards.grafana import FEED_QUERY, render
 from stream.dashboards.panel import OF_PROMETHEUS, Page, Panel, Query, Row, metrics_of
 from stream.telemetry.catalogue import (
     CATALOGUE,
@@ -154,6 +154,13 @@ def test_every_metric_on_a_page_is_in_the_catalogue_and_every_metric_is_on_a_pag
     }
     assert {name for name in shown if find_metric(name) is None} <= set(OF_PROMETHEUS)
     assert {metric.name for metric in CATALOGUE} <= shown
+
+
+def test_the_feeds_to_choose_from_are_those_that_a_dataflow_names():
+    (asked,) = metrics_of([Query(FEED_QUERY)])
+    metric = find_metric(asked)
+    assert metric is not None
+    assert "feed" in metric.labels
 
 
 def test_a_panel_with_a_metric_that_nobody_has_is_refused():
