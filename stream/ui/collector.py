@@ -76,9 +76,7 @@ class Collector:
     reading follows and `on_failure` is called.
     """
 
-    def __init__(
-        self, read: Callable[[], Mapping[str, Any]], clock: Clock = SYSTEM_CLOCK
-    ) -> None:
+    def __init__(self, read: Callable[[], Mapping[str, Any]], clock: Clock = SYSTEM_CLOCK) -> None:
         self.failure: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self._read, self._clock = read, clock

@@ -131,7 +131,8 @@ def browser() -> Iterator[Any]:
     """Chromium without a window."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on the PATH: apt-get install chromium, or set CHROMIUM")
-    from playwright.sync_api import sync_playwright
+    # Half a second that the fast tests need not pay.
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
     with sync_playwright() as player:
         running = player.chromium.launch(executable_path=CHROMIUM, args=list(ARGUMENTS))
@@ -141,7 +142,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_tab(browser: Any) -> Iterator[Any]:
-    """Open an address in a fresh profile; an error in the page or a console error fails the test."""
+    """Open an address in a fresh profile; an error in the page or its console fails."""
     contexts, faults = [], []
 
     def open_(url: str, **options: Any) -> Any:
@@ -181,8 +182,6 @@ def keep_picture(request: pytest.FixtureRequest) -> Any:
     return keep
 
 
-
-
 def busy_state() -> s.WatchState:
     """Four feeds: one lags, one is idle, two are live; rejects, a gap, five months of days."""
     processes = (
@@ -202,8 +201,10 @@ def busy_state() -> s.WatchState:
         s.Platform("running", "roto", "http://127.0.0.1:49029", "", processes),
         tuple(_feed(name) for name in FEEDS),
         s.Prefect("up", "http://127.0.0.1:4200", runs),
-        (s.Problem("books is lagging", "books", "Its shards are 4 min behind."),
-            s.Problem("Gold cannot be read", "Gold", "Build it: `headrace gold`."),),
+        (
+            s.Problem("books is lagging", "books", "Its shards are 4 min behind."),
+            s.Problem("Gold cannot be read", "Gold", "Build it: `headrace gold`."),
+        ),
     )
 
 

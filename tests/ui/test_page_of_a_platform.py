@@ -35,7 +35,12 @@ def headrace(home):
     def run(*arguments, check=True, **more):
         command = [sys.executable, "-m", "stream.cli", *arguments]
         answer = subprocess.run(
-            command, env={**environment, **more}, capture_output=True, text=True, check=False, timeout=90
+            command,
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=90,
         )
         assert not check or answer.returncode == 0, answer.stdout + answer.stderr
         return answer.stdout
@@ -77,7 +82,7 @@ def test_killed_dataflow_is_told_within_ten_seconds_and_its_lag_returns_to_zero(
         assert tab.locator("[data-panel=commits] tbody tr").count() >= 1
         headrace("produce", "trades", "--seconds", "2", "--rate", "300")
         tab.wait_for_function(
-            "!document.querySelector('[data-panel=lag] strong').innerText.match(/^(0|–)/)"
+            "!document.querySelector('[data-panel=lag] strong').innerText.match(/^(0|\\u2013)/)"
         )
     finally:
         os.kill(read_state(home).supervisor.pid, signal.SIGCONT)

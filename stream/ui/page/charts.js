@@ -46,8 +46,9 @@ function path(points, hole) {
   return text;
 }
 
-/** A line without axes, of the last `span` ms. Decoration beside a number in words. */
-export function sparkline(samples, value, now, { span = 600_000, width = 160, height = 36 } = {}) {
+/** A line without axes, of ten minutes or what is known of them. Decoration beside a number. */
+export function sparkline(samples, value, now, { width = 160, height = 36 } = {}) {
+  const span = Math.min(600_000, Math.max(60_000, now - (samples[0]?.at_ms ?? now)));
   const shown = thin(samples.filter((sample) => sample.at_ms > now - span), value, 120);
   const top = Math.max(1e-9, ...shown.map((sample) => value(sample) ?? 0));
   const points = shown.map((sample) => {

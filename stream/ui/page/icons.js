@@ -33,7 +33,7 @@ const TONES = {
   running: "ok", waiting: "bad", failed: "bad", starting: "wait", stopping: "wait", account: "idle",
   available: "ok", degraded: "warn", pending: "wait", missing: "bad", unknown: "off",
   up: "ok", unreachable: "bad", off: "off",
-  reading: "ok", tip: "ok", behind: "wait", throttled: "warn", ended: "off",
+  reading: "ok", "at the tip": "ok", behind: "wait", "not started": "off", throttled: "warn", ended: "off",
   completed: "ok", crashed: "bad", cancelled: "off", cancelling: "wait", scheduled: "wait", late: "warn",
   paused: "off", retrying: "warn", awaitingretry: "warn",
 };
