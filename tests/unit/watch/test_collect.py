@@ -18,6 +18,7 @@ from stream.settings import Settings
 from stream.slices import ShardRef
 from stream.sources.memory import MemoryReader, MemoryStream
 from stream.watch.collect import Watcher, collect
+from stream.watch.feed_lake import FeedLake
 from stream.watch.state import WatchState
 
 STREAM = "headrace-trades.00000000"
@@ -143,8 +144,6 @@ def test_state_names_gaps_of_the_last_day_as_a_problem(small_lake: Any) -> None:
 def test_state_with_a_lake_that_fails_names_it_and_keeps_what_was_known(
     small_lake: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, says: str
 ) -> None:
-    from stream.watch.feed_lake import FeedLake
-
     small_lake.land_trades(10)
     read, failing = FeedLake.read, []
 
@@ -171,8 +170,6 @@ def test_state_with_a_lake_that_fails_names_it_and_keeps_what_was_known(
 def test_state_does_not_wait_for_a_part_that_hangs(
     small_lake: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stream.watch.feed_lake import FeedLake
-
     small_lake.land_trades(10)
     release, began = threading.Event(), threading.Event()
 
