@@ -187,6 +187,26 @@ def test_delivery_that_died_before_its_run_is_covered_by_the_ones_that_follow(
     assert all("run" in row for row in lineage_kit.read_rows())
 
 
+def test_two_deliveries_of_one_version_at_the_same_time_start_two_runs_and_leave_none_uncovered(
+    take, event, runs, lineage_kit, monkeypatch
+):
+    start, others = runs.start, iter([(event(1), event(3))])
+
+    def start_while_another_delivery_is_taken(request: Any) -> str:
+        for bodies in others:
+            assert take(*bodies).failed == {}
+        return start(request)
+
+    monkeypatch.setattr(runs, "start", start_while_another_delivery_is_taken)
+    assert take(event(1), event(2)).failed == {}
+    assert len(runs.started) == 2
+    rows = lineage_kit.read_rows()
+    assert len(rows) == 3
+    for row in rows:
+        (request,) = [r for key, r in runs.started.items() if row["run"] == f"run-{key[:8]}"]
+        assert row["hour"] in {hour.to_parameter()["hour"] for hour in request.hours}
+
+
 def _die(*_: Any) -> None:
     raise KeyboardInterrupt
 
