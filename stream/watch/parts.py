@@ -3,7 +3,7 @@
 A part is read by a thread of its own. Who collects waits a bounded time for it and otherwise goes
 on with what was read last, so that a service that hangs costs one problem line and not the view.
 A part is not read again before it has rested a multiple of what its reading took: watching never
-takes more than about a tenth of a core per part, however large a lake becomes.
+takes much of a core, however large a lake becomes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ T = TypeVar("T")
 WAIT_SECONDS = 2.0
 REST = 10.0
 """A reading that took 100 ms is repeated after a second."""
+MAX_REST_SECONDS = 3.0
+"""A machine that is busy makes readings slow; what is shown must not grow old for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ class Part(Generic[T]):
         # The first reading opens, imports and catches up: it says nothing about the next one.
         cost = 0.0 if self._is_first else attempt.seconds
         self._is_first = False
-        self._due = self._clock.monotonic() + max(self._rest, REST * cost)
+        rest = max(self._rest, min(REST * cost, MAX_REST_SECONDS))
+        self._due = self._clock.monotonic() + rest
         if attempt.error is None:
             self._known = Reading(attempt.value, attempt.at_ms)
         else:

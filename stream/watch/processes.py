@@ -7,6 +7,7 @@ asked of the kernel, never of the file.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.heartbeat import Pulse, read_pulse
 from stream.local.process import identify, is_running, last_line
-from stream.local.state import PlatformState, ProcessState, read_state
+from stream.local.state import PlatformState, ProcessState, read_state, state_path
 from stream.settings import Settings
 from stream.watch.state import Platform, Process
 
@@ -59,8 +60,10 @@ def read_life(
     pid = found.process.pid if found and found.process and process == "running" else None
     if pulse is None:
         return Life(process, pid, said)
-    age_ms = max(0, now_ms(clock) - pulse.updated_ms)
     is_alive = is_writer_alive(pulse)
+    if not is_alive and found is None and _was_stopped_after(home, pulse):
+        return Life()
+    age_ms = max(0, now_ms(clock) - pulse.updated_ms)
     return Life(
         process,
         pulse.pid if is_alive else pid,
@@ -82,6 +85,18 @@ def is_writer_alive(pulse: Pulse) -> bool:
         return False
     began_ms = _began_ms(found.started)
     return began_ms is None or began_ms <= pulse.updated_ms + 1_000
+
+
+def _was_stopped_after(home: Path, pulse: Pulse) -> bool:
+    """Whether the platform was ended on purpose after a pulse. The dataflow takes its pulse with
+    it, unless it was too slow and was ended by force.
+    """
+    path = state_path(home)
+    try:
+        phase = json.loads(path.read_text())["phase"]
+        return phase == "stopped" and path.stat().st_mtime * 1000 >= pulse.updated_ms
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _began_ms(started: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -135,7 +137,7 @@ def test_top_fills_the_terminal_and_leaves_it_as_it_was(
         [*HEADRACE, "top", "trades", "--every", "0.2"],
         env={**os.environ, "HEADRACE_HOME": str(tmp_path / "home"), "TERM": "xterm-256color"},
         stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
-        preexec_fn=_own_terminal,
+        preexec_fn=_own_terminal,  # noqa: PLW1509 - it makes one call to the kernel
     )  # fmt: skip
     try:
         shown = _read_until(leader, b"never started", 30)
@@ -154,15 +156,10 @@ def test_top_fills_the_terminal_and_leaves_it_as_it_was(
 
 
 def _own_terminal() -> None:
-    import fcntl
-    import termios
-
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C is a signal
 
 
 def _modes(terminal: int) -> list[object]:
-    import termios
-
     return list(termios.tcgetattr(terminal))
 
 

@@ -14,6 +14,7 @@ from stream.clock import ManualClock
 from stream.errors import ConfigError, StoreUnavailableError
 from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.entries import GapRecord
+from stream.local.state import PlatformState, write_state
 from stream.settings import Settings
 from stream.slices import ShardRef
 from stream.sources.memory import MemoryReader, MemoryStream
@@ -119,6 +120,18 @@ def test_state_with_a_pulse_of_a_dead_process_is_dead(
     state = look(small_lake)
     assert state.feed("trades").condition_now == "dead"
     assert state.problems[0].what == "trades is dead"
+
+
+@pytest.mark.parametrize(("phase", "expected"), [("stopped", "stopped"), ("running", "dead")])
+def test_state_with_a_pulse_that_a_stopped_platform_left_behind_is_stopped(
+    small_lake: Any, monkeypatch: pytest.MonkeyPatch, phase: str, expected: str
+) -> None:
+    small_lake.land_trades(10)
+    monkeypatch.setattr(os, "getpid", lambda: 4_194_999)
+    pulse(small_lake.settings.home, small_lake.clock)
+    monkeypatch.undo()
+    write_state(small_lake.settings.home, PlatformState(phase))  # type: ignore[arg-type]
+    assert look(small_lake).feed("trades").condition_now == expected
 
 
 def test_state_names_gaps_of_the_last_day_as_a_problem(small_lake: Any) -> None:

@@ -96,7 +96,7 @@ def test_empty_range_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot write .*file/lag.png"):
+    with pytest.raises(ConfigError, match=r"cannot write .*file/lag\.png"):
         draw_png([PLOTTED], tmp_path / "file" / "lag.png")
 
 

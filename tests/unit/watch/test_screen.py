@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -56,9 +57,10 @@ FEED = Feed(
     tables=Tables(3, 2, 2, 123_456),
     commands=Commands("a", "b", "c"),
 )
+AWS = Process("aws", "running", 1, 0, 2, None, "")
 STATE = WatchState(
     T0,
-    Platform("running", "roto", "http://127.0.0.1:1", "", (Process("aws", "running", 1, 0, 2, None, ""),)),
+    Platform("running", "roto", "http://127.0.0.1:1", "", (AWS,)),
     (FEED, replace(FEED, feed="news", condition_now="never started", shards=(), commits=())),
     Prefect("up", "", (PrefectRun("maintain", "brave-otter", "Completed", T0, 1_000, ""),)),
     (Problem("trades is lagging", "trades", "add processes"),),
@@ -66,10 +68,9 @@ STATE = WatchState(
 
 
 def text(state: WatchState, width: int = 120, height: int = 50) -> str:
-    console = Console(width=width, height=height, record=True, file=open("/dev/null", "w"))
+    console = Console(width=width, height=height, record=True, file=io.StringIO())
     samples = {"trades": [Sample(T0 - n * 1_000, n * 100) for n in range(100, 0, -1)]}
-    with console.file:
-        console.print(draw(state, samples, Size(width, height), footer="q ends"))
+    console.print(draw(state, samples, Size(width, height), footer="q ends"))
     return console.export_text()
 
 
