@@ -87,7 +87,13 @@ PAGES = (
         "catching up",
         "More arrives than is processed. Queries miss the newest records; nothing is lost until "
         "the lag reaches the stream's retention.",
-        CloudWatch((_BEHIND, _TARGET), 0, "behind - 8 * target", of=10, at_least=10),
+        CloudWatch(
+            (_BEHIND, _TARGET),
+            0,
+            "IF(DIFF(behind) < -0.2 * PERIOD(behind), 0, behind - 8 * target)",
+            of=10,
+            at_least=10,
+        ),
         silences=("stale-silver", "late-silver", "silent-market", "event-delay"),
     ),
     Alert(
@@ -120,9 +126,11 @@ PAGES = (
     Alert(
         "stale-silver",
         "p1",
-        # Four targets: a minute for trades, so that one slow commit pages nobody.
+        # Four targets: a minute for trades, so that one slow commit pages nobody. What moves on
+        # faster than time catches up and needs nobody.
         f'timestamp({_ARRIVAL}{{stage="silver"}}) - {_ARRIVAL}{{stage="silver"}}\n'
-        "  > ignoring (stage) 4 * headrace_freshness_target_seconds",
+        "  > ignoring (stage) 4 * headrace_freshness_target_seconds\n"
+        f'  unless ignoring (stage) deriv({_ARRIVAL}{{stage="silver"}}[5m]) > 1.2',
         300,
         "{{ $labels.feed }}: what arrived in the last {{ $value | humanizeDuration }} is not in "
         "Silver",
@@ -131,7 +139,8 @@ PAGES = (
         CloudWatch(
             (Series("arrival", _ARRIVAL, "Maximum", {"stage": "silver"}), _TARGET),
             0,
-            "EPOCH(arrival) + PERIOD(arrival) - arrival - 4 * target",
+            "IF(DIFF(arrival) > 1.2 * PERIOD(arrival), 0, "
+            "EPOCH(arrival) + PERIOD(arrival) - arrival - 4 * target)",
         ),
         silences=("late-silver", "silent-market", "event-delay"),
     ),

@@ -144,6 +144,10 @@ PAGED = (
     Case("stale-silver", "not at four targets", {SILVER: "-60+15x99", **GOAL}, {1200: NO}),
     Case("stale-silver", "a steady delay beyond them", {SILVER: "-75+15x99", **GOAL},
          {1200: of("trades: what arrived in the last 1m 15s is not in Silver")}),
+    Case("stale-silver", "not while it catches up", {SILVER: "-3600+30x60", **GOAL}, {900: NO}),
+    Case("stale-silver", "catching up too slowly is not catching up",
+         {SILVER: "-3600+16.5x60", **GOAL},
+         {300: of("trades: what arrived in the last 59m 30s is not in Silver")}),
     Case("stale-silver", "Bronze alone is not what readers see", {BRONZE: "0x99", **GOAL},
          {1200: NO}),
     Case("stale-silver", "a closed market: empty reads at the tip advance it",
@@ -395,6 +399,7 @@ SAME = {("stale-silver", 'without {stage="silver"}')}
 
 
 @pytest.mark.slow  # 100 rules judged: 15 CPU-seconds; those that look back for a week take as long
+@pytest.mark.timeout(600)
 def test_planted_fault_is_noticed(tmp_path: Path):
     alerts = [alert for alert in ALERTS if alert.name not in {"cost-high", "small-files"}]
     planted = [

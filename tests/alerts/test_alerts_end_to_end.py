@@ -192,7 +192,7 @@ class Prometheus:
         return {series["metric"]["alertname"] for series in found}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_killed_dataflow_pages_and_its_restart_resolves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
