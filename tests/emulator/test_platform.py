@@ -56,22 +56,22 @@ def processes(state: PlatformState) -> list[Any]:
 
 
 def test_up_status_down_leave_no_process_and_keep_the_data(headrace, home):
-    assert headrace("up", "trades").returncode == 0
+    assert headrace("up", "--no-ui", "trades").returncode == 0
     state = read_state(home)
     assert [p.name for p in state.processes] == ["aws", "trades"]
     assert headrace("status", "--json").returncode == 0
-    again = headrace("up", "trades")
+    again = headrace("up", "--no-ui", "trades")
     assert (again.returncode, "already running" in again.stdout) == (0, True)
     assert headrace("down").returncode == 0
     assert all(wait_until_gone(process, 5) for process in processes(state))
     assert (home / "aws" / "kinesis.db").is_file()
-    assert headrace("up", "trades").returncode == 0
+    assert headrace("up", "--no-ui", "trades").returncode == 0
     assert read_state(home).endpoint == state.endpoint
 
 
 @pytest.mark.slow
 def test_dead_dataflow_and_dead_emulator_are_started_again(headrace, home):
-    headrace("up", "trades")
+    headrace("up", "--no-ui", "trades")
     before = read_state(home)
     for process in before.processes:
         os.kill(process.process.pid, signal.SIGKILL)
@@ -90,12 +90,12 @@ def test_dead_dataflow_and_dead_emulator_are_started_again(headrace, home):
 )
 @pytest.mark.slow
 def test_killed_supervisor_takes_everything_along_and_up_starts_again(headrace, home):
-    headrace("up", "trades")
+    headrace("up", "--no-ui", "trades")
     state = read_state(home)
     os.kill(state.supervisor.pid, signal.SIGKILL)
     assert all(wait_until_gone(process, 5) for process in processes(state))
     assert headrace("status").returncode == 1
-    assert headrace("up", "trades").returncode == 0
+    assert headrace("up", "--no-ui", "trades").returncode == 0
 
 
 def test_up_in_an_unusable_home_is_one_clear_line(headrace, home):
@@ -184,7 +184,7 @@ def test_metrics_server_answers_metrics_and_health():
 
 
 def test_status_json_is_one_document(headrace):
-    headrace("up", "news")
+    headrace("up", "--no-ui", "news")
     report = json.loads(headrace("status", "--json").stdout)
     assert {p["name"]: p["state"] for p in report["processes"]} == {
         "aws": "running",

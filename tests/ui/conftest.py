@@ -150,7 +150,7 @@ def open_tab(browser: Any) -> Iterator[Any]:
         context = browser.new_context(permissions=["clipboard-read", "clipboard-write"], **settings)
         contexts.append(context)
         tab = context.new_page()
-        tab.set_default_timeout(15_000)
+        tab.set_default_timeout(30_000)
         tab.on("pageerror", lambda error: faults.append(str(error)))
         tab.on("console", lambda m: _note(faults, m))
         tab.goto(url)

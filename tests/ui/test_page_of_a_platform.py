@@ -112,7 +112,7 @@ def test_page_before_anything_is_started_says_so_and_makes_nothing(home, open_ta
         try:
             url = json.loads(page.stdout.readline())["url"]
             tab = open_tab(url)
-            tab.wait_for_selector("text=Nothing runs here yet")
+            tab.wait_for_selector("text=Nothing runs here yet", timeout=60_000)
             assert "headrace is not running" in tab.inner_text("#verdict")
             assert not (home / "aws").exists()
             assert not (home / "lake").exists()
