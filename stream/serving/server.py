@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import signal
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -117,7 +119,7 @@ def make_server(api: Api) -> uvicorn.Server:
         timeout_graceful_shutdown=3,
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    return uvicorn.Server(config)
+    return _Uvicorn(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -129,6 +131,19 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror}. Choose another with --port (0: any "
             "free one)."
         ) from error
+
+
+class _Uvicorn(uvicorn.Server):
+    """Ends with 0 at SIGTERM: uvicorn would raise the signal again, as if nobody had heard it."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        with super().capture_signals():
+            try:
+                yield
+            finally:
+                heard = self._captured_signals
+                heard[:] = [number for number in heard if number != signal.SIGTERM]
 
 
 async def _has_body(receive: Receive) -> bool:

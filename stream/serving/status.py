@@ -15,6 +15,7 @@ from stream.clock import SYSTEM_CLOCK, Clock
 from stream.feeds import load_feeds, streamed_feeds
 from stream.lag import LagReport, read_lag, table_lag
 from stream.lake.connect import Lake
+from stream.lake.entries import HEAD
 from stream.serving.problem import ProblemError
 from stream.serving.snapshots import not_started
 from stream.settings import Settings
@@ -99,16 +100,18 @@ class Status:
         return [asdict(shard) for shard in report.shards]
 
     def _started(self, feed: str | None, known: list[str]) -> list[str]:
-        tables = self._lake().catalog.names()
-        if feed is None:
-            return [name for name in known if name in tables]
-        if feed not in known:
+        """Feeds that have committed, or began to: a table alone is none yet."""
+        if feed is not None and feed not in known:
             raise ProblemError(
                 404, "no-stream", f"Feed {feed} has no stream: extracts fill it. Ask /v1/freshness."
             )
-        if feed not in tables:
+        catalog = self._lake().catalog
+        wanted = known if feed is None else [feed]
+        tables = set(catalog.names()) & set(wanted)
+        found = [n for n in wanted if n in tables and HEAD in catalog.open(n).properties]
+        if feed is not None and not found:
             raise not_started(feed)
-        return [feed]
+        return found
 
     def _shared(self, name: str, seconds: float, read: Callable[[], Rows]) -> Rows:
         """One reader at a time; whoever waited for it takes what it found."""
