@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,6 @@ def lineage(
         limit=limit,
         goes_back=back or not forward,
         goes_forward=forward or not back,
-        wants_bytes=wants_bytes or output is not None,
         shows_personal=show_personal_data,
         traces_all=traces_all,
     )
@@ -169,6 +169,8 @@ def _tree(link: Link, title: str | None = None) -> Tree:
 
 def _cell(value: object) -> str:
     """Times and ids in ns are no amounts: without separators they can be copied."""
+    if isinstance(value, Decimal):
+        return f"{value:f}"
     return str(value) if isinstance(value, int) and value >= 10**12 else format_cell(value)
 
 

@@ -7,6 +7,7 @@ while it is on this machine. Not here: rows of Gold (`gold_rows`).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,7 +28,8 @@ TARGETS = ("local", "athena")
 class Model:
     """A model of dbt: its table, and the tables of Silver and the ledger that it comes from.
 
-    `sources`: "silver.trades", ...; `parents`: names of the models and seeds that it reads.
+    `sources`: "silver.trades", ...; `parents`: names of the models and seeds that it reads; `keys`:
+    the columns that tests say are unique together.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Model:
     schema: str
     sources: frozenset[str]
     parents: tuple[str, ...]
+    keys: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass
@@ -134,6 +137,7 @@ def read_models(manifest: bytes | None) -> dict[str, Model]:
         for unique, source in raw["sources"].items()
     }
     parents = {u: list(node["depends_on"].get("nodes", ())) for u, node in nodes.items()}
+    keys = _keys(raw["nodes"])
     reached: dict[str, frozenset[str]] = {}
 
     def reach(unique: str) -> frozenset[str]:
@@ -155,9 +159,23 @@ def read_models(manifest: bytes | None) -> dict[str, Model]:
             schema=node["schema"],
             sources=reach(unique),
             parents=tuple(name(parent) for parent in parents[unique]),
+            keys=tuple(sorted(keys.get(unique, ()))),
         )
         for unique, node in nodes.items()
     }
+
+
+def _keys(nodes: Mapping[str, Any]) -> dict[str, list[tuple[str, ...]]]:
+    """Model -> each choice of columns whose values dbt tests to be unique together."""
+    found: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for node in nodes.values():
+        test = node.get("test_metadata") or {}
+        arguments = test.get("kwargs") or {}
+        if test.get("name") == "unique_combination_of_columns":
+            found[node["attached_node"]].append(tuple(arguments["combination_of_columns"]))
+        elif test.get("name") == "unique":
+            found[node["attached_node"]].append((arguments["column_name"],))
+    return found
 
 
 def _layer(fqn: Sequence[str]) -> str:

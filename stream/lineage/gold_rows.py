@@ -73,10 +73,16 @@ def find_gold_rows(scope: Scope, gold: Gold, question: RowName) -> GoldRows:
     return GoldRows(rows, count, types)
 
 
-def key_columns(table: str, types: Mapping[str, str]) -> list[str]:
-    """The columns that most likely tell rows of a table of Gold apart."""
+def key_columns(gold: Gold, table: str, types: Mapping[str, str]) -> list[str]:
+    """The columns that tell rows of a table of Gold apart: those that dbt tests to be unique, or
+    those that name its rows of Silver, or the first few.
+    """
     used = {c for g in GRAINS.get(table, {}).values() for c in g.gold_columns - g.checks.keys()}
-    if used and table in GRAINS:
+    model = gold.models.get(table)
+    keys = [key for key in model.keys if set(key) <= types.keys()] if model else []
+    if keys:
+        return list(max(keys, key=lambda key: (len(used & set(key)), -len(key))))
+    if used:
         return [name for name in types if name in used]
     return [n for n, kind in types.items() if kind in ("VARCHAR", "DATE", "BIGINT", "INTEGER")][:6]
 
@@ -86,6 +92,9 @@ def count_rows(scope: Scope, gold: Gold, table: str, row: Row, feed: str) -> Cou
     grain = grain_of(table, feed, dict.fromkeys(row, ""))
     if grain.level == "none":
         return None
+    if not scope.is_started(feed):
+        link = Link("Silver", f"silver.{feed}", {"rows": 0}, "stated", "the feed was never started")
+        return Counted(feed, {}, pa.table({}), link)
     is_meant = all(row.get(name) == value for name, value in grain.only.items())
     number, snapshot = pinned_snapshot(scope, gold, feed)
     facts: dict[str, Any] = {"up to": f"{feed}#{number}"}
@@ -123,7 +132,9 @@ def _count(step: _Step) -> Counted:
     paths = plan_files(scope, table, wide, step.snapshot)
     scope.progress(f"reading {len(paths)} files of silver.{feed}")
     where, values = _where(step.row, step.grain)
-    inside = f"ts_event_ns BETWEEN {span[0] * 1000} AND {span[1] * 1000 + 999}" if span else "true"
+    inside = "true"
+    if span:  # µs: `ts_event` is cut to them
+        inside = f"ts_event BETWEEN make_timestamp({span[0]}) AND make_timestamp({span[1]})"
     statement = _standing_sql(feed, where, inside)
     rows = query_files(scope, table, paths, lambda s: statement.format(source=s), values)
     link.facts |= {"rows": rows.num_rows, "files read": len(paths)}
@@ -135,7 +146,7 @@ def _count(step: _Step) -> Counted:
         ).fetchall()
         limit = scope.options.limit or rows.num_rows or 1
         first = scope.sql.execute(
-            f"SELECT * FROM standing ORDER BY ts_event_ns, ts_arrival_ns, line_no LIMIT {limit}"  # noqa: S608  # nosec B608: a number
+            f"SELECT * FROM standing ORDER BY ts_event, ts_arrival_ns, line_no LIMIT {limit}"  # noqa: S608  # nosec B608: a number
         ).to_arrow_table()
     finally:
         scope.sql.unregister("standing")

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 
 from stream.errors import ConfigError
 from stream.lake.sql import quote_name
-from stream.slices import ShardRef
 
 KEY_FOLDERS = ("bronze", "silver", "quarantine", "ledger")
 SYNTAX = (
@@ -160,9 +159,3 @@ def _plain_time(condition: Condition) -> str:
         ) from None
     plain = moment.astimezone(UTC) if moment.tzinfo else moment
     return plain.replace(tzinfo=None).isoformat(timespec="microseconds")
-
-
-def shard_of_text(feed: str, text: str) -> ShardRef:
-    """The shard that `ShardRef`'s text names."""
-    stream, _, shard = text.rpartition("/")
-    return ShardRef(feed, stream, shard)

@@ -46,7 +46,6 @@ class Options:
     limit: int = 20
     goes_back: bool = True
     goes_forward: bool = True
-    wants_bytes: bool = False
     shows_personal: bool = False
     traces_all: bool = False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,12 +29,16 @@ SHOWN_BYTES = 300
 
 @dataclass(frozen=True, slots=True)
 class SliceTrace:
-    """What was found of a slice: its rows in Silver now, its records, what became of them."""
+    """What was found of a slice: its rows in Silver now, its records, what became of them.
+
+    `is_all`: of all its records, not of one.
+    """
 
     state: SliceState
     rows: pa.Table
     source: Source | None
     messages: list[Message]
+    is_all: bool = True
 
 
 def slice_link(state: SliceState) -> Link:
@@ -133,7 +136,7 @@ def look_at(
     messages = read_fates(source, numbers, now, silver=silver, quarantined=rejects, landed=landed)
     if sequence_numbers is None:
         _check_messages(scope, contract, state, messages)
-    return SliceTrace(state, rows, source, messages)
+    return SliceTrace(state, rows, source, messages, is_all=sequence_numbers is None)
 
 
 def _rejects(scope: Scope, state: SliceState) -> list[dict[str, Any]] | None:
@@ -192,14 +195,14 @@ def _commit_link(entry: Entry) -> Link:
     return Link("commit", name, facts, "verified", "its hash is its name")
 
 
-def file_links(found: SliceRows, slice_id: str) -> list[Link]:
-    """The files that hold rows of a slice now."""
+def file_links(found: SliceRows, slice_id: str, what: str = "rows") -> list[Link]:
+    """The files that hold rows of a slice now. `what`: which of them were counted."""
     links = []
     for file in found.files:
         count = file.rows.get(slice_id, 0)
         if not count and file.is_good:
             continue
-        link = Link("Silver file", file.path, {"rows": count, "written by": file.origin})
+        link = Link("Silver file", file.path, {what: count, "written by": file.origin})
         links.append(link.judge(is_good=file.is_good, says=file.says))
     return links
 
@@ -208,7 +211,8 @@ def message_link(scope: Scope, contract: Contract, trace: SliceTrace) -> Link:
     """What became of the messages: counts, and the first of each that are no rows of Silver."""
     counts = count_fates(trace.messages)
     ledger = trace.state.record
-    facts: dict[str, Any] = {"messages": len(trace.messages), **dict(counts)}
+    facts: dict[str, Any] = {"messages": len(trace.messages)}
+    facts |= {str(kind): count for kind, count in counts.items()}
     if redriven := sum(message.is_redriven for message in trace.messages):
         facts["redriven"] = redriven
     link = Link("messages", "decoded again", facts)
@@ -306,8 +310,3 @@ def more_link(count: int, what: str) -> Link:
 def moment(ns: int) -> str:
     """A time as people read it, UTC."""
     return to_utc(ns).replace(tzinfo=None).isoformat(sep=" ", timespec="milliseconds")
-
-
-def count_by(messages: Sequence[Message]) -> Counter[str]:
-    """How many messages are in each state, for a sum over slices."""
-    return Counter(str(fate.kind) for message in messages for fate in message.fates)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from stream.decode import decode_records
 from stream.feeds.contract import Contract
@@ -198,8 +197,3 @@ class _Matcher:
             columns=columns,
             says=says,
         )
-
-
-def records_between(source: Source, sequence_number: str) -> int:
-    """How many records of a slice carry a sequence number: more than one if they were packed."""
-    return int(pc.sum(pc.equal(source.records["sequence_number"], sequence_number)).as_py() or 0)

@@ -173,7 +173,8 @@ class _Tracer:
         link = forward.add(slice_link(state))
         for part in commit_links(scope.ledger(state.feed), state):
             link.add(part)
-        for part in file_links(found, state.record.slice_id):
+        what = "rows" if mine.is_all else "rows of the record"
+        for part in file_links(found, state.record.slice_id, what):
             link.add(part)
         if quarantined := quarantine_link(scope, state):
             link.add(quarantined)
@@ -289,7 +290,7 @@ class _Tracer:
                 scope, ledger, [state], set(mine["sequence_number"].to_pylist())
             )
             link = back.add(slice_link(state))
-            for part in file_links(found, slice_id):
+            for part in file_links(found, slice_id, "rows of these records"):
                 link.add(part)
             object_link, source = bronze_link(scope, state)
             link.add(object_link)
@@ -354,12 +355,15 @@ class _Tracer:
         if gold is None:
             raise self._no_table(question.table, golds)
         found = find_gold_rows(self._scope, gold, question)
-        keys = key_columns(question.table, found.types)
+        keys = key_columns(gold, question.table, found.types)
         need_one(self._scope, question.table, found.rows, found.count, keys)
         back = Link("row", question.table, {"rows": len(found.rows)})
         for row in found.rows:
-            shown = {name: value for name, value in row.items() if name in keys}
-            self._back_from_gold(gold, question.table, row, back.add(Link("row", gold.name, shown)))
+            shown = {name: row[name] for name in keys}
+            others = {name: value for name, value in row.items() if name not in keys}
+            link = back.add(Link("row", gold.name, shown))
+            link.add(Link("values", "as Gold holds them", others))
+            self._back_from_gold(gold, question.table, row, link)
         forward = Link("row", question.table)
         for name in sorted(gold.models):
             if question.table in gold.models[name].parents:
@@ -383,6 +387,8 @@ class _Tracer:
 
     def _back_from_counted(self, contract: Contract, counted: Counted) -> None:
         options = self._scope.options
+        if not counted.rows.num_rows:
+            return
         before = len(self._answer.records)
         self._back_from_rows(contract, counted.rows, counted.link)
         if self._scope.hides(contract) and len(self._answer.records) > before:

@@ -119,6 +119,8 @@ class Trace:
         """One line."""
         links = [x for root in (self.back, self.forward) if root for x in root.walk()]
         verified = sum(link.state == "verified" for link in links)
+        if self.is_whole and not verified:
+            return "nothing is broken, and no link could be checked: see what each line says"
         if self.is_whole:
             return f"whole: {verified} links verified, none broken"
         kinds = ", ".join(sorted({d.kind for d in self.broken}))

@@ -81,14 +81,15 @@ def run(trace_in: Any, drawn: list[Any], *, wears: bool) -> None:
             check(traced, slices)
 
 
-@settings(max_examples=3, suppress_health_check=QUICK)
+@settings(max_examples=2, suppress_health_check=QUICK)
 @given(SLICES)
 def test_every_row_traces_back_and_every_line_forward_once(trace_in: Any, drawn: list[Any]) -> None:
     run(trace_in, drawn, wears=False)
 
 
 @pytest.mark.slow
-@settings(max_examples=40, suppress_health_check=QUICK)
+@pytest.mark.timeout(300)
+@settings(max_examples=10, suppress_health_check=QUICK)
 @given(SLICES)
 def test_every_row_traces_back_after_compaction_too(trace_in: Any, drawn: list[Any]) -> None:
     run(trace_in, drawn, wears=True)
