@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ class Heartbeat:
             feed=self._feed, pid=os.getpid(), updated_ms=now_ms(self._clock), **self._beat()
         )
         fresh = self._path.with_suffix(".tmp")
-        fresh.write_bytes(orjson.dumps(asdict(pulse)))
+        fresh.write_bytes(orjson.dumps(pulse))  # dataclasses within it as objects
         fresh.replace(self._path)
 
     def stop(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
@@ -212,8 +212,8 @@ class _Body:
         shards = self.lanes.status()
         return {
             "epoch_age_seconds": self.epoch.age_seconds(),
-            "tally": asdict(self.committer.tally),
-            "shards": [asdict(status) for status in shards],
+            "tally": self.committer.tally,
+            "shards": shards,
             "started_ms": self.started_ms,
             "frontiers_ms": self._frontiers(shards),
             "requests": dict(self.store.requests),
