@@ -20,7 +20,7 @@ from stream.producers.simulate import Truth
 from stream.settings import Settings
 
 VERBS = [
-    *("demo", "up", "down", "status", "ui", "produce", "run", "query", "lag"),
+    *("demo", "up", "down", "status", "ui", "top", "plot", "produce", "run", "query", "lag"),
     *("prove", "ledger", "redrive", "feeds", "check"),
     *("replay", "extract", "extracts", "backfill", "compact", "expire-snapshots"),
     *("remove-orphans", "retention", "gold", "docs"),
