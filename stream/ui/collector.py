@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +112,7 @@ class Collector:
         """Since the last reading; None before the first."""
         return self._clock.monotonic() - self._latest.at if self._latest else None
 
-    async def readings(self) -> AsyncIterator[Reading | Beat]:
+    async def readings(self) -> AsyncGenerator[Reading | Beat, None]:
         """The newest reading, if there is one, and each later one until `stop`; a beat whenever
         there was none for two seconds.
         """

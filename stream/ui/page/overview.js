@@ -80,7 +80,7 @@ function card(feed, now) {
       fact("Fresh", short(fresh), feed.freshness.is_fresh || fresh === null ? `of ${short(target)}` : `late: ${short(target)}`, fresh !== null && !feed.freshness.is_fresh),
       fact("Waiting", wait === null ? UNKNOWN : `${compact(wait.value)}${wait.isCapped ? "+" : ""}`, "records"),
       fact("Rejects", count(rejected), rejected ? "see why" : "none", rejected > 0),
-      feed.gaps.length ? fact("Gaps", count(feed.gaps.length), "records lost", true) : fact("Market", feed.market.is_open ? "open" : "closed", feed.market.next_change_ms === null ? "24/7" : change(feed.market, now))));
+      feed.gaps.length ? fact("Gaps", count(feed.gaps.length), "records lost", true) : fact("Market", feed.market.is_open ? "open" : "closed", feed.market.next_change_ms === null ? "24/7" : `for ${short(feed.market.next_change_ms - now)}`)));
 }
 
 const measure = (name, value, spark) => h("div", {}, h("dt", {}, name), h("dd", {}, h("strong", {}, value), spark));
