@@ -78,7 +78,7 @@ def build_figure(feeds: Sequence[Plotted]) -> Figure:
         1,
         height_ratios=(3, 3, 2.4),
         left=0.075,
-        right=0.975,
+        right=0.955,
         top=0.865,
         bottom=0.075,
         hspace=0.36,
