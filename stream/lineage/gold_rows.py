@@ -81,7 +81,8 @@ def key_columns(gold: Gold, table: str, types: Mapping[str, str]) -> list[str]:
     model = gold.models.get(table)
     keys = [key for key in model.keys if set(key) <= types.keys()] if model else []
     if keys:
-        return list(max(keys, key=lambda key: (len(used & set(key)), -len(key))))
+        best = max((len(used.intersection(key)), -len(key), key) for key in keys)
+        return list(best[2])
     if used:
         return [name for name in types if name in used]
     return [n for n, kind in types.items() if kind in ("VARCHAR", "DATE", "BIGINT", "INTEGER")][:6]
