@@ -72,7 +72,7 @@ DOCS = {
     "ts_event": "Start of the minute, UTC",
     "volume": "Sum of sizes",
     "notional": "Sum of price x size, exact",
-    "vwap": "notional / volume, rounded to 8 decimals",
+    "vwap": "notional / volume, rounded to 8 decimals, from low to high",
     "trades": "Number of current trades; 0 when all of them were cancelled",
     "revision": "Counts the commits of this table; the last one wins",
 }
@@ -135,7 +135,9 @@ CORRECTED_TRADES = "SELECT DISTINCT venue, symbol, ts_event_ns FROM trades WHERE
 
 ROWS = """
 SELECT venue, symbol, minute_ns AS ts_event_ns, open, high, low, close, volume, notional,
-       CASE WHEN volume > 0 THEN round(notional / volume, 8) END::DECIMAL(18,8) AS vwap,
+       CASE WHEN volume > 0 THEN
+         least(greatest(round(notional / volume, 8)::DECIMAL(28,8), low), high)
+       END::DECIMAL(18,8) AS vwap,
        trades, first_ns AS first_trade_ns, last_ns AS last_trade_ns, ?::BIGINT AS revision,
        make_timestamp(minute_ns // 1000) AS ts_event
 FROM totals ORDER BY venue, symbol, minute_ns

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from batch.cli.extract import request_options
-from batch.cli.options import ProgressLine, read_day, read_options
+from batch.cli.options import read_day, read_options
 from stream.cli.context import open_lake_settings
 from stream.cli.output import json_option, print_json, print_table
+from stream.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from batch.backfill.record import BackfillRecord

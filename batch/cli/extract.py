@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from batch.cli.options import ProgressLine, read_day, read_options
+from batch.cli.options import read_day, read_options
 from stream.cli.context import open_lake_settings
 from stream.cli.output import json_option, print_json, print_table
+from stream.cli.progress import ProgressLine
 
 
 def request_options(command: Any) -> Any:

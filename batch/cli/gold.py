@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from batch.cli.options import ProgressLine, read_day
+from batch.cli.options import read_day
 from stream.cli.context import open_lake_settings
 from stream.cli.output import json_option, print_json, print_table
+from stream.cli.progress import ProgressLine
 
 if TYPE_CHECKING:
     from batch.gold.report import GoldReport, TestFailure

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from batch.cli.options import DRY_RUN, ProgressLine, apply_option, read_day
+from batch.cli.options import DRY_RUN, apply_option, read_day
 from stream.cli.context import open_lake_settings
 from stream.cli.output import json_option, print_json, print_table
+from stream.cli.progress import ProgressLine
 
 
 def _show(reports: Sequence[Any], *, apply: bool, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What batch's verbs have in common: days, key=value options, a progress line, dry runs."""
+"""What batch's verbs have in common: days, key=value options, dry runs."""
 
 from __future__ import annotations
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch.cli.options import DRY_RUN, ProgressLine, apply_option
+from batch.cli.options import DRY_RUN, apply_option
 from stream.cli.context import check_feeds, open_lake_settings, read_time_ms
 from stream.cli.output import json_option, print_json, print_table, to_plain
+from stream.cli.progress import ProgressLine
 from stream.errors import ConfigError
 
 if TYPE_CHECKING:

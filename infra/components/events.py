@@ -19,7 +19,9 @@ from components.functions import Limits, Site, make_function
 from context import Context, Part
 from grants import Grant, policy_document, read_secrets, use_key
 
-LIMITS = Limits(timeout_seconds=60, memory_mib=512, concurrency=5)
+LIMITS = Limits(timeout_seconds=60, memory_mib=512, concurrency=2)
+BATCH_SECONDS = 300
+"""Messages are collected so long: a run of Prefect per batch, not one for every few objects."""
 TRIES = 5
 KEPT_SECONDS = 14 * 86_400
 """The longest that SQS offers: time to mend what failed."""
@@ -70,8 +72,8 @@ class Events(Part):
             "lineage",
             event_source_arn=queue.arn,
             function_name=function.arn,
-            batch_size=100,
-            maximum_batching_window_in_seconds=5,
+            batch_size=1_000,
+            maximum_batching_window_in_seconds=BATCH_SECONDS,
             function_response_types=["ReportBatchItemFailures"],
             scaling_config={"maximum_concurrency": LIMITS.concurrency},
             opts=self.below(),
@@ -86,8 +88,9 @@ class Events(Part):
         queue = self._queue(
             "lineage",
             KEPT_SECONDS,
-            # AWS advises six times the function's timeout: a throttled batch is not seen twice.
-            visibility_timeout_seconds=6 * LIMITS.timeout_seconds,
+            # AWS advises six times the function's timeout, and the window: a throttled batch is not
+            # seen twice.
+            visibility_timeout_seconds=6 * LIMITS.timeout_seconds + BATCH_SECONDS,
             redrive_policy=pulumi.Output.json_dumps(
                 {"deadLetterTargetArn": dead.arn, "maxReceiveCount": TRIES}
             ),

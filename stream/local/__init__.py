@@ -50,7 +50,7 @@ def sdk_environment(endpoint: str, region: str) -> dict[str, str]:
         **{f"AWS_ENDPOINT_URL_{service}": endpoint for service in SERVICES},
         "AWS_ALLOW_HTTP": "true",
         "AWS_ACCESS_KEY_ID": "headrace",
-        "AWS_SECRET_ACCESS_KEY": "headrace",  # nosec B105  # pragma: allowlist secret
+        "AWS_SECRET_ACCESS_KEY": "emulators-check-nothing",  # nosec B105  # pragma: allowlist secret
         "AWS_REGION": region,
         "AWS_DEFAULT_REGION": region,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -187,7 +187,8 @@ def _roll_up(rows: str, width_ns: int) -> str:
         "SELECT venue, symbol, bar_ns AS ts_event_ns, min_by(open, start_ns) AS open, "  # noqa: S608  # nosec B608: constants and bound values
         "max(high) AS high, min(low) AS low, max_by(close, start_ns) AS close, "
         "sum(volume) AS volume, sum(notional) AS notional, "
-        "CAST(round(CAST(sum(notional) AS DOUBLE) / CAST(nullif(sum(volume), 0) AS DOUBLE), 8) "
+        "CAST(least(greatest(CAST(round(CAST(sum(notional) AS DOUBLE) / "
+        "CAST(nullif(sum(volume), 0) AS DOUBLE), 8) AS DECIMAL(28,8)), min(low)), max(high)) "
         "AS DECIMAL(18,8)) AS vwap, CAST(sum(trades) AS BIGINT) AS trades, "
         "min(first_trade_ns) AS first_trade_ns, max(last_trade_ns) AS last_trade_ns FROM "
         "(SELECT *, ts_event_ns AS start_ns, "

@@ -125,10 +125,17 @@ class Watcher:
     def _feed_parts(self, name: str) -> _FeedParts:
         contract, settings, clock = load_feed(name), self._settings, self._clock
         lake, stream = FeedLake(settings, contract, clock), FeedStream(settings, contract, clock)
+        # All readers of a real shard share five reads a second.
+        rest_seconds = 15.0 if settings.aws == "account" else 0.5
         return _FeedParts(
             contract,
             Part(lake.read, name=f"watch-lake-{name}", clock=clock),
-            Part(stream.read, name=f"watch-stream-{name}", clock=clock),
+            Part(
+                stream.read,
+                rest_seconds=rest_seconds,
+                name=f"watch-stream-{name}",
+                clock=clock,
+            ),
         )
 
     def _reach_aws(self, processes: PlatformState) -> str:

@@ -57,6 +57,8 @@ def read_life(
     said = found.last_line if found else ""
     if found and not said and process != "running":
         said = last_line(home / "log" / f"{feed}.log")
+    if found and (found.exit_code or 0) < 0:  # killed: whatever it said last is not why
+        said = ""
     pid = found.process.pid if found and found.process and process == "running" else None
     if pulse is None:
         return Life(process, pid, said)

@@ -43,6 +43,14 @@ def test_bar_of_a_minute_is_open_high_low_close(small_lake: Any, trade: Any) -> 
     )
 
 
+def test_vwap_never_leaves_the_range_of_prices(small_lake: Any, trade: Any) -> None:
+    highest = "9999999999.99999999"  # as a double it is 10^10, which the column cannot hold
+    at = minute(small_lake)
+    small_lake.land(small_lake.slice([trade(1, highest, "0.00000001", at_ns=at)]))
+    [bar] = bars(small_lake)
+    assert bar["vwap"] == bar["high"] == Decimal(highest)
+
+
 def test_cancelled_trades_leave_an_empty_bar(small_lake: Any, trade: Any) -> None:
     at = minute(small_lake)
     small_lake.land(small_lake.slice([trade(1, at_ns=at)]))

@@ -23,7 +23,7 @@ VERBS = [
     *("demo", "up", "down", "status", "ui", "top", "plot", "produce", "run", "query", "lag"),
     *("prove", "ledger", "redrive", "feeds", "check"),
     *("replay", "extract", "extracts", "backfill", "compact", "expire-snapshots"),
-    *("remove-orphans", "retention", "gold", "docs"),
+    *("remove-orphans", "retention", "gold", "docs", "alerts", "api", "lineage"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Prefect's runs over its REST API: read, refused, away; a real server is asked in tests/flows."""
+"""Prefect's runs over its REST API: read, refused, away; what is asked fits Prefect's schemas."""
 
 from __future__ import annotations
 
