@@ -86,7 +86,7 @@ def stream_alarms(
             name,
             f"Unread records are older than {contract.freshness_seconds} s, the target of the "
             "contract, or nobody reads: the metric exists only while somebody does. Look at the "
-            "feed's services, then at its throughput; add processes if all of them are busy.",
+            "feed's services, then at its throughput; give them more CPU if all are busy.",
             age,
             contract.freshness_seconds * 1000,
             missing="breaching",

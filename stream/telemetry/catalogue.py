@@ -139,7 +139,7 @@ _GAUGES = (
         "seconds",
         "Distance of the reader from the tip of its shard, as the service last said "
         "(MillisBehindLatest); 0 is the tip",
-        "Growing on one shard: a hot key, split it. On all: too little CPU, add processes.",
+        "Growing on one shard: a hot key, split it. On all: too little CPU, a larger task.",
         "shard",
     ),
     _gauge(
@@ -266,7 +266,7 @@ PROCESS_METRICS: tuple[Metric, ...] = (
         "seconds",
         (),
         "CPU time of the process (prometheus_client's own)",
-        "Near one core: one worker is full; add processes or shards.",
+        "Near one core: one worker is full; fewer, larger records cost less.",
     ),
     Metric(
         "process_resident_memory_bytes",
