@@ -32,7 +32,6 @@ from stream.sources.choose import open_reader
 from stream.sources.lanes import Lanes, ShardStatus
 from stream.sources.starts import parse_start
 from stream.telemetry.frontier import Reached, ReadState, frontier_ms
-from stream.telemetry.logs import bind_log_context
 
 WATCHDOG_EPOCHS = 5
 WATCHDOG_MIN_SECONDS = 60.0
@@ -53,7 +52,6 @@ def run_feed(
     Raises: ConfigError (no stream, no lake, no permission), FatalError (a person is needed),
     RetryableError (a restart will do: another instance was first, or a service is away).
     """
-    bind_log_context(feed=feed)
     started_ms = now_ms(clock)
     contract = load_feed(feed)
     lake = connect_lake(settings)

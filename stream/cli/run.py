@@ -35,7 +35,9 @@ def run(feed: str, as_json: bool) -> None:
     from stream.engine import Stop, stop_on_signals
     from stream.live import run_feed
     from stream.observe import observe
+    from stream.telemetry.logs import bind_log_context
 
+    bind_log_context(feed=feed)
     stop = Stop()
     stop_on_signals(stop)  # before any thread starts: they inherit its signal mask
     seen = observe(settings, feed)

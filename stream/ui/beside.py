@@ -38,7 +38,7 @@ def _child(settings: Settings) -> Child:
         name=NAME,
         command=[sys.executable, "-m", "stream.cli", "ui", "--port", str(port)],
         log=home / "log" / f"{NAME}.log",
-        env=child_environment(settings),
+        env=child_environment(settings, ("prefect_auth",)),
     )
 
 

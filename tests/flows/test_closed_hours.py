@@ -122,7 +122,7 @@ def test_watch_announces_hours_after_health_and_only_what_it_could_see(heard, mo
     """Every feed for itself: one that cannot be looked at keeps no other back."""
     clock = SimpleNamespace(now_ns=lambda: (END + GRACE_MS) * 1_000_000)
     lag = SimpleNamespace(shards=(shard(),), tables=(SimpleNamespace(
-        target_ms=1, gaps=(), freshness_ms=5, commit=3),))  # fmt: skip
+        target_ms=1, gaps=(), freshness_ms=5, commit=3, is_silent=False),))  # fmt: skip
 
     def look_at(settings: Any, feed: str) -> Any:
         monkeypatch.setattr("batch.flows.watch.connect_lake", _lake_with("trades"))

@@ -28,6 +28,8 @@ PLANTED = {
     "HEADRACE_FMP_API_KEY": "pl4nted-fmp-key-0123456789",
     "HEADRACE_MONGO_URI": "mongodb://reader:pl4nted-mongo-password@127.0.0.1:1/?tls=false",
     "HEADRACE_PII_KEY": "pl4nted-key-that-masks-0123456789abcdef",
+    "HEADRACE_API_TOKEN": "pl4nted-token-of-the-api-0123456789",
+    "HEADRACE_PREFECT_AUTH": "reader:pl4nted-prefect-password",
     "AWS_ACCESS_KEY_ID": "AKIA0000000000000000",
     "AWS_SECRET_ACCESS_KEY": "pl4nted-aws-secret-0123456789",
     "AWS_SESSION_TOKEN": "pl4nted-aws-session-token-0123456789",
