@@ -32,6 +32,7 @@ from stream.sources.choose import open_reader
 from stream.sources.lanes import Lanes, ShardStatus
 from stream.sources.starts import parse_start
 from stream.telemetry.frontier import Reached, ReadState, frontier_ms
+from stream.telemetry.logs import log_context
 
 WATCHDOG_EPOCHS = 5
 WATCHDOG_MIN_SECONDS = 60.0
@@ -98,7 +99,8 @@ def run_feed(
     lanes.start()
     watch.start()
     try:
-        run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds)
+        with log_context(feed=feed):
+            run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds)
         ending = threading.Thread(target=lanes.stop, name="stop-lanes")  # beside the last work
         ending.start()
         committer.finish()
