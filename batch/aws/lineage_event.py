@@ -181,7 +181,7 @@ def hours_of(landed: Iterable[Landed]) -> list[BronzeHour]:
 def is_later(sequencer: str, other: str) -> bool:
     """Whether S3 gave a version of a key after another one: right-padded, then as text.
 
-    >>> is_later("0055AED6DCD9028", "0055AED6DCD90281E5"), is_later("0066", "0055AED6")
+    >>> is_later("0055AED6", "0055AED6DCD9"), is_later("0066", "0055AED6")
     (False, True)
     """
     width = max(len(sequencer), len(other))

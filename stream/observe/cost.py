@@ -44,10 +44,10 @@ class CostMeter:
     """Adds up; each part only grows.
 
     >>> meter = CostMeter(Prices(task_hour=0.04, shard_hour=0.02, write=5e-6, read=4e-7))
-    >>> found = meter.read(1_000.0, shards=2, requests={"put": 1_000}, commits=0)
+    >>> found = meter.read(1_000.0, shards=2, calls={"put": 1_000}, commits=0)
     >>> found["stream"], found["requests"]
     (0.0, 0.005)
-    >>> meter.read(4_600.0, shards=2, requests={"put": 1_000}, commits=0)["stream"]
+    >>> meter.read(4_600.0, shards=2, calls={"put": 1_000}, commits=0)["stream"]
     0.04
     """
 
@@ -57,20 +57,20 @@ class CostMeter:
     _stream: float = 0.0
 
     def read(
-        self, at_seconds: float, *, shards: int, requests: Mapping[str, int], commits: int
+        self, at_seconds: float, *, shards: int, calls: Mapping[str, int], commits: int
     ) -> dict[str, float]:
         """USD so far, by part.
 
         Args: at_seconds: any clock that never goes back; the first reading is where time begins.
-        shards: open ones, since the last reading. requests, commits: so far.
+        shards: open ones, since the last reading. calls (of the object store), commits: so far.
         """
         hours = max(0.0, at_seconds - (at_seconds if self._since is None else self._since))
         hours /= HOUR_SECONDS
         self._since = at_seconds
         self._compute += hours * self.prices.task_hour
         self._stream += hours * self.prices.shard_hour * shards
-        writes = requests.get("put", 0) + requests.get("list", 0) + ICEBERG_PUTS * commits
-        reads = requests.get("get", 0) + ICEBERG_GETS * commits
+        writes = calls.get("put", 0) + calls.get("list", 0) + ICEBERG_PUTS * commits
+        reads = calls.get("get", 0) + ICEBERG_GETS * commits
         return {
             "compute": self._compute,
             "requests": writes * self.prices.write + reads * self.prices.read,

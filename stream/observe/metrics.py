@@ -184,7 +184,7 @@ class FeedMetrics:
         cost = self._meter.read(
             pulse.updated_ms / 1000,
             shards=sum(shard.get("state") != "ended" for shard in pulse.shards),
-            requests=pulse.requests,
+            calls=pulse.requests,
             commits=int(pulse.tally.get("commits", 0)),
         )
         for part, usd in cost.items():

@@ -27,7 +27,7 @@ def estimate_cost(settings: Settings, pulse: Pulse | None) -> Cost:
     meter = CostMeter(Prices.of(settings))
     commits, records = (int(pulse.tally.get(name, 0)) for name in ("commits", "records"))
     for at in (0.0, seconds):
-        so_far = meter.read(at, shards=open_shards, requests=pulse.requests, commits=commits)
+        so_far = meter.read(at, shards=open_shards, calls=pulse.requests, commits=commits)
     parts = {part: usd * HOUR_SECONDS / seconds for part, usd in so_far.items()}
     total = sum(so_far.values())
     return Cost(

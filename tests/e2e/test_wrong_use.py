@@ -415,7 +415,7 @@ def test_two_ups_at_once_start_one_platform(headrace, environment, home):
         texts = sorted(out.splitlines()[0] for out, _ in said)
         assert "already running" in texts[0] + texts[1], texts
         state = read_state(home)
-        assert [process.state for process in state.processes] == ["running"] * 2
+        assert [process.state for process in state.processes] == ["running"] * 3
     finally:
         assert headrace("down").returncode == 0
     assert all(wait_until_gone(p.process, 5) for p in state.processes if p.process)
