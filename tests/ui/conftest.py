@@ -126,7 +126,7 @@ def site(served: Served) -> Site:
     return served.site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium without a window."""
     if CHROMIUM is None:
