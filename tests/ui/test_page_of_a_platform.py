@@ -82,7 +82,8 @@ def test_killed_dataflow_is_told_within_ten_seconds_and_its_lag_returns_to_zero(
         assert tab.locator("[data-panel=commits] tbody tr").count() >= 1
         headrace("produce", "trades", "--seconds", "2", "--rate", "300")
         tab.wait_for_function(
-            "() => !document.querySelector('[data-panel=lag] strong').innerText.match(/^(0|\\u2013)/)"
+            "() => !document.querySelector('[data-panel=lag] strong')"
+            ".innerText.match(/^(0|\\u2013)/)"
         )
     finally:
         os.kill(read_state(home).supervisor.pid, signal.SIGCONT)
