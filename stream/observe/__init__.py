@@ -16,10 +16,7 @@ from stream.clock import SYSTEM_CLOCK, Clock
 from stream.flow import Begun, Tally
 from stream.lake.entries import Entry, SliceRecord
 from stream.observe.cost import Prices
-from stream.observe.metrics import COUNTED as COUNTED
-from stream.observe.metrics import STALE_PULSE_SECONDS as STALE_PULSE_SECONDS
-from stream.observe.metrics import STALLED_EPOCHS as STALLED_EPOCHS
-from stream.observe.metrics import FeedMetrics as FeedMetrics
+from stream.observe.metrics import FeedMetrics
 from stream.settings import Settings, correlation_id
 from stream.slices import Slice
 from stream.telemetry import MetricsServer, serve_metrics
@@ -35,7 +32,7 @@ class Observation:
     traces: Traces | None = None
     server: MetricsServer | None = None
     clock: Clock = SYSTEM_CLOCK
-    _open: ExitStack = field(default_factory=ExitStack)
+    exporters: ExitStack = field(default_factory=ExitStack)
 
     def begin_slice(self, item: Slice) -> Begun:
         return self._begin("slice", {"shard": item.shard.shard, "slice": item.id})
@@ -63,7 +60,7 @@ class Observation:
 
     def close(self) -> None:
         """Send what is left, end the threads, free the port."""
-        self._open.close()
+        self.exporters.close()
 
     def _begin(self, name: str, facts: dict[str, str]) -> Begun:
         now_ns = self.clock.now_ns()
@@ -92,7 +89,7 @@ def observe(
     seen = Observation(clock=clock)
     if settings.otlp_endpoint is not None:
         seen.traces = open_traces(settings.otlp_endpoint, feed, correlation_id())
-        seen._open.callback(seen.traces.close)  # noqa: SLF001 - built here
+        seen.exporters.callback(seen.traces.close)
     if has_metrics:
         prices = Prices.of(settings)
         seen.metrics = FeedMetrics(feed, settings.home, settings.epoch_seconds, clock, prices)
@@ -107,12 +104,11 @@ def _export(
     feed: str,
     write: Callable[[str], object] | None,
 ) -> None:
-    opened = seen._open  # noqa: SLF001 - built by `observe`
     if settings.metrics_port is not None:
         seen.server = serve_metrics(
             metrics.instruments, settings.metrics_host, settings.metrics_port, metrics.is_healthy
         )
-        opened.callback(seen.server.close)
+        seen.exporters.callback(seen.server.close)
     if settings.metrics_export == "emf":
         exporter = EmfExporter(
             metrics.instruments.registry,
@@ -124,4 +120,4 @@ def _export(
             clock=seen.clock,
         )
         exporter.start()
-        opened.callback(exporter.stop)
+        seen.exporters.callback(exporter.stop)

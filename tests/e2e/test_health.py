@@ -14,7 +14,8 @@ import pytest
 from stream.clock import ManualClock
 from stream.errors import ConfigError
 from stream.heartbeat import Heartbeat, pulse_path
-from stream.observe import STALE_PULSE_SECONDS, FeedMetrics, observe
+from stream.observe import observe
+from stream.observe.metrics import STALE_PULSE_SECONDS, FeedMetrics
 from stream.producers.simulate import Simulator
 from stream.settings import load_settings
 from stream.sources.memory import MemoryStream

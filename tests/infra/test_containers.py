@@ -25,7 +25,7 @@ from components.health import PULSE_SECONDS, http_health, pulse_health
 from grants import Grant, distinct
 from stream.errors import ConfigError
 from stream.heartbeat import Heartbeat
-from stream.observe import STALE_PULSE_SECONDS
+from stream.observe.metrics import STALE_PULSE_SECONDS
 from stream.settings import Settings
 
 ROOT = Path(__file__).parents[2]

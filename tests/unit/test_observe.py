@@ -12,8 +12,9 @@ from stream.feeds.contract import REASONS
 from stream.flow import Tally
 from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.entries import GapRecord
-from stream.observe import FeedMetrics, observe
+from stream.observe import observe
 from stream.observe.cost import Prices
+from stream.observe.metrics import FeedMetrics
 from stream.slices import ShardRef
 from stream.sources.fetcher import ShardStatus
 from stream.telemetry.catalogue import GAP_REASONS
