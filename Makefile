@@ -27,7 +27,7 @@ help: ## This list
 demo: $(CORE) ## The main job on an embedded AWS; options: make demo ARGS="--seconds 30 --keep"
 	@$(BIN)/headrace demo $(ARGS)
 
-test: $(DEV) ## The fast tests; options: make test ARGS="-k slices"
+test: $(DEV) $(POLICIES)/.tools ## The fast tests; options: make test ARGS="-k slices"
 	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
