@@ -48,6 +48,16 @@ def _network(request: pytest.FixtureRequest) -> None:
         socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _environment_of_the_process() -> Iterator[None]:
+    """A verb that ran in this process pointed it at an emulator: the next module's is another."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(autouse=True)
 def _environment(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a developer's settings nor an AWS account of theirs reaches a test."""
