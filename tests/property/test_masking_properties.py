@@ -188,7 +188,7 @@ def test_no_planted_personal_data_reaches_silver(case: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(CASES)
 def test_no_personal_data_of_many_cases_reaches_silver(case: Any) -> None:
     check_masked(*case)

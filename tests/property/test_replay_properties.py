@@ -195,7 +195,7 @@ def test_silver_after_a_replay_is_what_the_new_decoder_makes_of_bronze(case: Any
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(CASES)
 def test_silver_after_many_replays_is_what_the_new_decoder_makes_of_bronze(case: Any) -> None:
     check_replay(*case)
