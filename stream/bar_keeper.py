@@ -36,6 +36,7 @@ from stream.bars import (
     same_bars,
 )
 from stream.errors import CommitConflictError, RetryableError
+from stream.failpoints import failpoint
 from stream.feeds.contract import Contract
 from stream.keyhash import Hashes
 from stream.lake.catalog import LakeTable
@@ -269,7 +270,9 @@ class BarKeeper:
             marks = {NUMBER: str(number), EXACT: str(exact), REVISION: str(revision)}
             files = self._files(totals, revision)
             try:
-                self._table.append([file.write(self._store)[1] for file in files], marks, marks)
+                staged = [file.write(self._store)[1] for file in files]
+                failpoint("bars-send")
+                self._table.append(staged, marks, marks)
             except CommitConflictError:
                 self._table.refresh()
             except RetryableError:

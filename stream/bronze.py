@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream.errors import FatalError, ImmutableObjectError, SealedDifferentlyError
+from stream.failpoints import failpoint
 from stream.lake.entries import ObjectRef
 from stream.lake.layout import BronzeKey
 from stream.lake.store import Store, sha256
@@ -35,6 +36,7 @@ def write_bronze(store: Store, item: Slice) -> ObjectRef:
         if stored is not None and stored != data:
             _check_same(path, read_bronze(stored, path), item.records)
             data = stored
+    failpoint("bronze-put-done")
     return ObjectRef(path, sha256(data), len(data), item.rows)
 
 

@@ -26,6 +26,7 @@ from stream.bronze import write_bronze
 from stream.decode import decode_records
 from stream.dedup import RowFilter
 from stream.errors import ReplayedMeanwhileError
+from stream.failpoints import failpoint
 from stream.feeds.contract import Contract
 from stream.lake.catalog import StagedFile
 from stream.lake.entries import Entry, GapRecord, ObjectRef, SliceRecord
@@ -205,6 +206,7 @@ class Road:
         if not item.rows:
             self._dedup.forget(item.shard)
             return lambda: SliceResult(_record(item))
+        failpoint("slice-read")
         bronze = self._pool.submit(self._keep_bronze, item)
         decoded = decode_records(self._contract, item.records)
         self._watch.check(item, decoded.messages, decoded.rejected, decoded.rejects)
@@ -231,6 +233,7 @@ class Road:
                 rejected=_reasons(decoded.rejects),
                 event_ns=_event_range(rows, self._contract.event_time),
             )
+            failpoint("slice-durable")
             return SliceResult(record, tuple(staged for _, staged in written), totals)
 
         return finish
@@ -288,6 +291,7 @@ class RoadCommitter:
             )
         self.tally.conflicts = self._ledger.conflicts
         if entry is not None:
+            failpoint("commit-landed")
             for record in entry.slices:
                 self.tally.count_slice(record)
             self.tally.count_commit(entry)

@@ -10,13 +10,22 @@ import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream.clock import parse_time_ms
 from stream.errors import ConfigError
+from stream.failpoints import parse_rules
 from stream.slices import SliceRule
 
 PII_KEY_CHARACTERS = 32
@@ -188,6 +197,10 @@ class Settings(BaseSettings):
         description="A silent hour of a venue that never closes keeps Gold from being published: "
         "for platforms that run around the clock",
     )
+    failpoints: str | None = Field(
+        None,
+        description="Places where processes fail on purpose (stream/failpoints.py); unset: none",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Logging")
     log_format: Literal["text", "json"] = Field("text", description="Log lines for people or JSON")
 
@@ -222,6 +235,34 @@ class Settings(BaseSettings):
         if key is not None and len(key.get_secret_value().strip()) < PII_KEY_CHARACTERS:
             raise ValueError(f"expected at least {PII_KEY_CHARACTERS} characters")
         return key
+
+    @field_validator("failpoints")
+    @classmethod
+    def _check_failpoints(cls, text: str | None) -> str | None:
+        parse_rules(text or "")
+        return text
+
+    @model_validator(mode="after")
+    def _keep_failpoints_from_accounts(self) -> Self:
+        if self.failpoints and (real := self._real_services()):
+            raise ValueError(
+                f"HEADRACE_FAILPOINTS is set, and {' and '.join(real)} would be a real account's. "
+                "Unset it, or point AWS_ENDPOINT_URL at an emulator"
+            )
+        return self
+
+    def _real_services(self) -> list[str]:
+        """The services of AWS that no emulator stands in for."""
+        if self.aws == "embedded" and aws_endpoint("kinesis") is None:
+            return []  # `connect` points everything at the emulator
+        roots = (self.lake, *self.zones.values())
+        needed = {
+            "kinesis": True,
+            "s3": any(root.startswith("s3://") for root in roots),
+            "glue": self.catalog == "glue",
+            "dynamodb": self.claims == "dynamodb",
+        }
+        return [name for name, is_needed in needed.items() if is_needed and _is_real(name)]
 
     @property
     def zones(self) -> dict[str, str]:
@@ -368,6 +409,12 @@ def set_aws_environment(values: dict[str, str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def _is_real(service: str) -> bool:
+    """Whether a call to this service would reach AWS itself."""
+    host = urlsplit(aws_endpoint(service) or "").hostname
+    return host is None or host.endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
+
+
 def _root_parts(root: str) -> tuple[str, ...] | None:
     """Where a root lies, from the outside in; None if it is no address of a bucket or folder."""
     kind, _, rest = root.partition("://")
@@ -387,6 +434,8 @@ def _unknown_variables() -> list[str]:
 
 def _explain(error: object) -> str:
     assert isinstance(error, dict)
+    if not error["loc"]:  # of several settings together: the message names them
+        return str(error["msg"]).removeprefix("Value error, ")
     name = ".".join(str(part) for part in error["loc"])
     info = Settings.model_fields.get(name)
     meaning = f" ({info.description})" if info else ""

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream.dedup import Distinct, Times
+from stream.failpoints import failpoint
 from stream.feeds.contract import Contract
 from stream.keyhash import Hashes, hash_rows
 from stream.lake.catalog import LakeTable, StagedFile
@@ -48,6 +49,7 @@ class DataFile:
     def write(self, store: Store) -> tuple[ObjectRef, StagedFile]:
         """Make it durable. The name holds the content's hash: writing twice is harmless."""
         path = self.key.path
+        failpoint("silver-put")
         store.put(path, self.data)
         reference = ObjectRef(path, self.sha256, len(self.data), self.rows)
         return reference, StagedFile(

@@ -27,6 +27,7 @@ from batch.maintain.receipt import RowDigest
 from stream.bars import ORDER, TABLE
 from stream.clock import SYSTEM_CLOCK, Clock, to_utc
 from stream.errors import FatalError
+from stream.failpoints import failpoint
 from stream.feeds import load_feeds
 from stream.lake.catalog import LakeTable, StagedFile
 from stream.lake.connect import Lake
@@ -231,6 +232,7 @@ class _Compaction:
             )
         uri = self._lake.store.uri(key.path)
         staged = StagedFile(uri, size, before.rows, digest, footer)
+        failpoint("compact-send")
         return self._publish(group, reference, staged, before)
 
     def digest(self, paths: Sequence[str], schema: pa.Schema) -> RowDigest:

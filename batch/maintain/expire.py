@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from batch.maintain.attempts import until_landed
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import ConfigError
+from stream.failpoints import failpoint
 from stream.lake.catalog import LakeTable
 from stream.lake.catalog_maintenance import SnapshotInfo, expire, metadata_address, read_snapshots
 from stream.lake.connect import Lake
@@ -78,6 +79,7 @@ def expire_snapshots(
         old = plan_expiry(read_snapshots(opened), now_ms(clock), keep_hours, keep_last)
         if old:  # none: an attempt without an answer had landed, or another expiry was first
             tried.append(len(old))
+            failpoint("expire-send")
             expire(opened, old)
 
     until_landed(attempt, clock, f"expiry of table {table}")

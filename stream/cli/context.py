@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def open_settings(*, needs_platform: bool = False, **overrides: object) -> Settings:
     """Load settings, set up logging, and reach AWS if the verb needs it. Raises: ConfigError."""
+    from stream.failpoints import arm
     from stream.settings import correlation_id, load_settings, secret_values
     from stream.telemetry import set_up_logging
 
@@ -25,6 +26,7 @@ def open_settings(*, needs_platform: bool = False, **overrides: object) -> Setti
         correlation_id(),
         secrets=secret_values(settings),
     )
+    arm(settings.failpoints)
     if needs_platform:
         from stream.local.platform import connect
 

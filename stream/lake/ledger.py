@@ -25,6 +25,7 @@ from stream.errors import (
     PipelineError,
     RetryableError,
 )
+from stream.failpoints import failpoint
 from stream.lake.catalog import LakeTable, StagedFile
 from stream.lake.closed import ClosedShards
 from stream.lake.entries import HEAD, NUMBER, Entry, GapRecord, Head, Kind, Redriven, SliceRecord
@@ -67,7 +68,8 @@ class Ledger:
 
     def head(self) -> Head:
         """The committed state, fresh from the catalog."""
-        self._table.refresh()
+        if not failpoint("ledger-head"):
+            self._table.refresh()
         return Head.of(self._table.properties)
 
     def closed_positions(self) -> dict[str, ShardPosition]:
@@ -233,11 +235,14 @@ class Ledger:
         head = Head(entry.number, path, entry.positions)
         summary = {HEAD: path, NUMBER: str(entry.number)}
         try:
+            failpoint("commit-send")
             if change.remove:
                 self._table.replace(change.remove, change.add, head.properties(), summary)
             else:
                 self._table.append(change.add, head.properties(), summary)
+            failpoint("commit-response")
         except CommitConflictError:
+            failpoint("commit-refused")
             return False
         except RetryableError as error:
             return self._landed(path, entry.number, error)
