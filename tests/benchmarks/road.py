@@ -2,6 +2,7 @@
 
     python tests/benchmarks/road.py                 2M ticks, headrace and DuckDB in one run
     python tests/benchmarks/road.py --ticks 200000  a quick look
+    python tests/benchmarks/road.py --profile       headrace alone, and where its time goes
 
 Both read the same generated files and must agree on their counts before a time is shown. Each
 runs in a process of its own; CPU and memory are that process's, from after its imports (CPU)
@@ -15,19 +16,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Self
-from zlib import crc32
 
-LINES_PER_RECORD = 25
-SHARDS = 4
-START_NS = 1_764_000_000_000_000_000
-RATE = 20_000
+sys.path.insert(0, str(Path(__file__).parent))
+
+from meter import Meter
+from steps import Stopwatch, print_steps
+from trade_files import SHARDS, FileLanes, write_trade_files
+
+__all__ = ["SHARDS", "FileLanes", "Meter", "generate"]
+"""Other benchmarks import these from here."""
 
 
 def main() -> None:
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--epoch-seconds", type=float, default=2.0)
     parser.add_argument("--bars", action="store_true", help="keep one-minute bars as well")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="CPU time by step, headrace alone")
     parser.add_argument(
         "--side", choices=("headrace", "duckdb", "generate"), help=argparse.SUPPRESS
     )
@@ -51,6 +54,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder:
         _side("generate", folder, options)
+        if options.profile:
+            _print_profile(_side("headrace", folder, options), as_json=options.json)
+            return
         rows = [
             {side: _side(side, folder, options) for side in ("headrace", "duckdb")}
             for _ in range(options.runs)
@@ -60,32 +66,7 @@ def main() -> None:
 
 def generate(options: argparse.Namespace) -> None:
     """Write one JSON-lines file per slice, shard by shard in turn."""
-    from stream.producers.simulate import SimulationRule, Simulator
-
-    simulator = Simulator(
-        "trades", seed=7, start_ns=START_NS, rate=RATE, rule=SimulationRule(venue_shapes=0)
-    )
-    folder = options.folder / "input"
-    folder.mkdir()
-    open_lines: list[list[bytes]] = [[] for _ in range(SHARDS)]
-    written = [0] * SHARDS
-
-    def write(shard: int) -> None:
-        name = f"{shard}-{written[shard]:05d}.jsonl"
-        (folder / name).write_bytes(b"\n".join(open_lines[shard]) + b"\n")
-        open_lines[shard] = []
-        written[shard] += 1
-
-    for _ in range(0, options.ticks, 10_000):
-        for key, line in simulator.take(10_000):
-            shard = crc32(key.encode()) % SHARDS
-            if line and _is_utf8(line):  # DuckDB cannot read the others
-                open_lines[shard].append(line)
-            if len(open_lines[shard]) == options.slice_ticks:
-                write(shard)
-    for shard in range(SHARDS):
-        if open_lines[shard]:
-            write(shard)
+    write_trade_files(options.folder / "input", options.ticks, options.slice_ticks)
     print("{}")
 
 
@@ -121,16 +102,21 @@ def run_headrace(options: argparse.Namespace) -> None:
             epoch=epoch,
             epoch_seconds=options.epoch_seconds,
         )
+        stopwatch = Stopwatch()
+        if options.profile:
+            stopwatch.watch()
         with Meter() as meter:
             run_dataflow(flow, epoch, epoch_seconds=options.epoch_seconds)
             committer.finish()
         tally = committer.tally
+        steps = stopwatch.per_million(tally.messages, meter.cpu) if options.profile else {}
         meter.print(
             tally.messages,
             tally.silver_rows,
             sum(tally.rejected.values()),
             commits=tally.commits,
             bytes_written=sum(p.stat().st_size for p in Path(home).rglob("*.parquet")),
+            **({"steps": steps} if steps else {}),
         )
 
 
@@ -186,106 +172,23 @@ COPY (
 """
 
 
-class FileLanes:
-    """Slices from files, one lane a shard: the lanes of `sources` without a stream."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self.names = [f"lane-{n:02d}" for n in range(SHARDS)]
-        self._files = [[f for f in files if f.name.startswith(f"{n}-")] for n in range(SHARDS)]
-        self._done = [0] * SHARDS
-        self._last: list[str | None] = [None] * SHARDS
-
-    def has_shards(self, lane: int) -> bool:
-        return not self.is_finished(lane)
-
-    def is_finished(self, lane: int) -> bool:
-        return self._done[lane] >= len(self._files[lane])
-
-    def poll(self, lane: int):
-        from stream.slices import ShardRef, Slice
-
-        if self.is_finished(lane):
-            return None
-        number = self._done[lane]
-        records = read_records(self._files[lane][number], number)
-        shard = ShardRef("trades", "bench.00000000", f"shardId-{lane:012d}")
-        item = Slice(shard, self._last[lane], records)
-        self._done[lane], self._last[lane] = number + 1, item.last
-        return item
-
-
-def read_records(path: Path, number: int):
-    """A file's lines as records of 25 lines each, as the packing producer sends them."""
-    import numpy as np
-    import pyarrow as pa
-
-    from stream.slices import RECORD_SCHEMA
-
-    data = path.read_bytes()
-    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
-    cuts = np.unique(np.append(ends[LINES_PER_RECORD - 1 :: LINES_PER_RECORD], ends[-1]))
-    count = len(cuts)
-    offsets = np.concatenate([[0], cuts]).astype(np.int32)
-    payload = pa.Array.from_buffers(
-        pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
-    )
-    base = 10**55 + number * 10**9
-    events = [
-        json.loads(line)["ts_event_ns"] for line in data[-8_000:].splitlines()[1:] if b"}" in line
-    ]
-    arrival = max(e for e in events if isinstance(e, int)) + 1_000_000_000
-    return pa.record_batch(
-        [
-            payload,
-            pa.array([str(base + n) for n in range(count)]),
-            pa.array(np.zeros(count, np.int32)),
-            pa.array(["sim:1"] * count),
-            pa.array(np.full(count, arrival)),
-        ],
-        schema=RECORD_SCHEMA,
-    )
-
-
-class Meter:
-    """CPU, wall and peak memory of this process."""
-
-    def __enter__(self) -> Self:
-        self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.wall, self.cpu = time.perf_counter() - self._wall, _cpu_seconds() - self._cpu
-
-    def print(self, messages: int, silver: int, rejects: int, **more: int) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({
-            "messages": messages, "silver_rows": silver, "rejected": rejects,
-            "records_per_second": round(messages / self.wall),
-            "cpu_seconds_per_million": round(self.cpu / messages * 1e6, 3),
-            "peak_rss_mb": round(peak), **more,
-        }))  # fmt: skip
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
 def _side(side: str, folder: str, options: argparse.Namespace) -> dict:
     command = [sys.executable, __file__, "--side", side, "--folder", folder]
     for name in ("ticks", "slice_ticks", "epoch_seconds"):
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
-    command += ["--bars"] * options.bars
+    command += ["--bars"] * options.bars + ["--profile"] * options.profile
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def _print_profile(found: dict, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        if name != "steps":
+            print(f"{name:26}{value:>14,}")
+    print_steps(found["steps"])
 
 
 def _report(rows: list[dict], *, as_json: bool) -> None:
