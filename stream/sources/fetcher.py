@@ -1,10 +1,10 @@
-"""Fetch one shard in one thread: read ahead, cut slices, hand them to a lane.
+"""Fetch one shard, step by step: read ahead, cut slices, hand them to a lane.
 
 Guarantees: every record of the shard after its start reaches exactly one slice, in order; cuts
 that Bronze already holds are repeated, not made anew; a retention loss is named; throttling and
 outages are waited out with back-off; an expired cursor is re-opened after the last record read.
-Reads wait while the lanes hold more than their byte credit. Not here: which shards, and when
-(`lanes`).
+Reads wait while the lanes hold more than their byte credit. A step never sleeps: it says how long
+to wait, and `run` does, in a thread per shard. Not here: which shards, and when (`lanes`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -24,13 +23,15 @@ from stream.clock import Clock, now_ms
 from stream.errors import ImmutableObjectError, RetryableError
 from stream.slices import ShardPosition, ShardRef, Slice, Slicer, SliceRule, Start, is_after
 from stream.sources import ExpiredCursorError, ReadResult, StreamReader
+from stream.sources.credit import Credit, StopRequestedError
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 FIRST_ANSWER_BYTES = 1 << 20
 SMALL_ANSWER_BYTES = 64 << 10
 MAX_BACK_OFF_SECONDS = 10.0
+CREDIT_SECONDS = 0.05
+"""How soon a reader that waits for credit looks again when nobody wakes it."""
 
 
 class SealedSlices(Protocol):
@@ -85,53 +86,8 @@ class Pace:
     reads_per_second: float = 5.0
 
 
-class StopRequestedError(Exception):
-    """Ends a fetching thread; never leaves it."""
-
-
-class Credit:
-    """Bytes that all shards together may have ready; a reader waits until there is room."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        self.limit_bytes = limit_bytes
-        self.used_bytes = 0
-        self._is_closed = False
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Reserve room for an answer that is being read. Raises: StopRequestedError."""
-        with self._changed:
-            while not self._is_closed and 0 < self.used_bytes > self.limit_bytes - size:
-                self._changed.wait()
-            if self._is_closed:
-                raise StopRequestedError
-            self.used_bytes += size
-        try:
-            yield
-        finally:
-            self.give_back(size)
-
-    def take(self, size: int) -> None:
-        """Count a slice that is ready; never waits."""
-        with self._changed:
-            self.used_bytes += size
-
-    def give_back(self, size: int) -> None:
-        """A slice was polled."""
-        with self._changed:
-            self.used_bytes -= size
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Wake and end every waiting reader."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-
-
 class ShardFetcher:
-    """The work of one shard's thread; `run` returns when the shard has ended."""
+    """The work of one shard: call `step` until it has ended, or `run` in a thread."""
 
     def __init__(
         self,
@@ -165,6 +121,10 @@ class ShardFetcher:
         self._sealed: pa.RecordBatch | None = None
         self._answer_bytes = FIRST_ANSWER_BYTES
         self._next_read = clock.monotonic()
+        self._next: Callable[[], float] = self._check_retention
+        self._attempt = 0
+        self._cursor: str | None = None
+        self._asked_ms = 0
 
     def status(self) -> ShardStatus:
         """A snapshot; the fields are read without a lock and may be one answer apart."""
@@ -187,46 +147,91 @@ class ShardFetcher:
 
     def run(self) -> None:
         """Read to the shard's end. Raises: StopRequestedError, FatalError, ConfigError."""
-        self._check_retention()
-        cursor: str | None = self._open(self._start)
-        while cursor is not None:
-            cursor = self._step(cursor)
-        self._check_adoption_finished()
-        self._send(self._slicer.end())
-        self.state, self.behind_ms, self._waiting = "ended", 0, 0
+        while self.state != "ended":
+            pause = self.step()
+            if self.state == "paused":
+                self._credit.wait_for(self._answer_bytes)
+            elif self._stopping.wait(pause) if pause else self._stopping.is_set():
+                raise StopRequestedError
 
-    def _step(self, cursor: str) -> str | None:
-        """One answer: read, cut, hand over; return the next cursor."""
-        self._wait_for_turn()
+    def step(self) -> float:
+        """Do the next thing: at most one call to the stream or to Bronze. Never waits.
+
+        Returns: seconds until the next step; until then nothing can be done. A step that failed
+        for a passing reason is repeated, for as long as it takes.
+        Raises: FatalError, ConfigError.
+        """
+        doing = self._next
+        try:
+            pause = doing()
+        except RetryableError as error:
+            return self._back_off(error)
+        if self._next != doing:
+            self._attempt = 0
+        return pause
+
+    def _go_on(self, doing: Callable[[], float], pause: float = 0.0) -> float:
+        self._next = doing
+        return pause
+
+    def _check_retention(self) -> float:
+        """Name the gap if records after the committed position were removed before we read them."""
+        position = self._position
+        if position is not None and position.sequence_number is not None:
+            self._find_gap(position.sequence_number, position.arrival_ms)
+        return self._go_on(self._open)
+
+    def _find_gap(self, after: str, arrival_ms: int) -> None:
+        retention_ms = self._reader.retention_ms
+        if arrival_ms + retention_ms >= now_ms(self._clock):
+            return
+        first = self._reader.first_sequence_number(self.shard.shard)
+        if first is None or not is_after(first, after):
+            return
+        reason = (
+            f"the committed position is older than the retention of {retention_ms // 3_600_000} h: "
+            "records between may be lost"
+        )
+        log.error("%s: gap after %s, first kept %s: %s", self.shard, after, first, reason)
+        self._report_gap(Gap(self.shard, after, first, reason))
+
+    def _open(self) -> float:
+        seen = self._slicer.seen
+        start = self._start if seen is None else Start("AFTER", sequence_number=seen)
+        self._cursor = self._reader.open_shard(self.shard.shard, start)
+        return self._go_on(self._take_turn)
+
+    def _take_turn(self) -> float:
+        if self._reader.is_push:
+            return self._go_on(self._read)
+        return self._go_on(self._begin_read, max(0.0, self._next_read - self._clock.monotonic()))
+
+    def _begin_read(self) -> float:
+        self._next_read = self._clock.monotonic() + 1 / self._pace.reads_per_second
+        self._next = self._read
+        return self._read()
+
+    def _read(self) -> float:
+        """One answer, as soon as there is credit for it."""
+        assert self._cursor is not None
+        if not self._credit.try_hold(self._answer_bytes):
+            self.state = "paused"
+            return CREDIT_SECONDS
+        self.state = "reading"
         # The time before the call: the answer shows what had arrived by then, and a quiet window
         # judged by a later time could be cut before its last record was seen.
-        asked_ms = now_ms(self._clock)
+        self._asked_ms = now_ms(self._clock)
         try:
-            answer = self._patiently(lambda: self._read(cursor))
+            answer = self._reader.read(self.shard.shard, self._cursor)
         except ExpiredCursorError:
-            return self._reopen()
+            return self._go_on(self._open)
+        finally:
+            self._credit.give_back(self._answer_bytes)
         self._count(answer)
+        self._cursor = answer.cursor
         self._send(self._slicer.push(answer.records))
-        self._send(self._adopt())
-        if answer.behind_ms == 0:
-            self.tip_ms = asked_ms
-            self._send(self._slicer.close_quiet(asked_ms, self._pace.grace_ms))
-            if answer.cursor is not None and not self._reader.is_push:
-                self._pause(self._pace.poll_ms / 1000)
-        return answer.cursor
-
-    def _read(self, cursor: str) -> ReadResult:
-        self.state = "paused"  # until there is credit
-        with self._credit.hold(self._answer_bytes):
-            self.state = "reading"
-            return self._reader.read(self.shard.shard, cursor)
-
-    def _open(self, start: Start) -> str:
-        return self._patiently(lambda: self._reader.open_shard(self.shard.shard, start))
-
-    def _reopen(self) -> str:
-        seen = self._slicer.seen
-        return self._open(self._start if seen is None else Start("AFTER", sequence_number=seen))
+        self._next = self._adopt
+        return self._adopt()
 
     def _count(self, answer: ReadResult) -> None:
         size = int(answer.records.nbytes)
@@ -241,84 +246,53 @@ class ShardFetcher:
         for item in slices:
             self._deliver(self.lane, item)
 
-    def _adopt(self) -> list[Slice]:
+    def _adopt(self) -> float:
         """Repeat the cuts that Bronze holds; the first slice that it does not hold ends this."""
-        slices: list[Slice] = []
         while self._slicer.is_held and (head := self._slicer.head) is not None:
             if self._sealed is None:
-                self._sealed = self._find_sealed(*head)
+                self._sealed = self._seals.find(self.shard, *head)
             if self._sealed is None:
-                return slices + self._slicer.release()
+                self._send(self._slicer.release())
+                break
             cut = self._slicer.cut_at(self._sealed["sequence_number"][-1].as_py())
             if cut is None:
                 break
             check_same_records(cut, self._sealed)
             self._sealed = None
-            slices.append(cut)
-        return slices
+            self._send([cut])
+        return self._end_answer()
 
-    def _find_sealed(self, sequence_number: str, arrival_ns: int) -> pa.RecordBatch | None:
-        return self._patiently(lambda: self._seals.find(self.shard, sequence_number, arrival_ns))
+    def _end_answer(self) -> float:
+        """What an answer means for the open slice, and when to ask again."""
+        is_tip = self.behind_ms == 0
+        if is_tip:
+            self.tip_ms = self._asked_ms
+            self._send(self._slicer.close_quiet(self._asked_ms, self._pace.grace_ms))
+        if self._cursor is None:
+            return self._end()
+        pauses = is_tip and not self._reader.is_push
+        return self._go_on(self._take_turn, self._pace.poll_ms / 1000 if pauses else 0.0)
 
-    def _check_adoption_finished(self) -> None:
+    def _end(self) -> float:
         if self._sealed is not None and self._slicer.head is not None:
             raise ImmutableObjectError(
                 f"{self.shard} ended after {self._slicer.seen}, but Bronze holds a slice of it up "
                 f"to {self._sealed['sequence_number'][-1].as_py()}. The stream lost records or "
                 "the object was edited. Do not delete it; see `headrace prove`."
             )
+        self._send(self._slicer.end())
+        self.state, self.behind_ms, self._waiting = "ended", 0, 0
+        return 0.0
 
-    def _check_retention(self) -> None:
-        """Name the gap if records after the committed position were removed before we read them."""
-        position = self._position
-        if position is None or position.sequence_number is None:
-            return
-        retention_ms = self._patiently(lambda: self._reader.retention_ms)
-        if position.arrival_ms + retention_ms >= now_ms(self._clock):
-            return
-        first = self._patiently(lambda: self._reader.first_sequence_number(self.shard.shard))
-        if first is None or not is_after(first, position.sequence_number):
-            return
-        reason = (
-            f"the committed position is older than the retention of {retention_ms // 3_600_000} h: "
-            "records between may be lost"
-        )
-        gap = Gap(self.shard, position.sequence_number, first, reason)
-        log.error("%s: gap after %s, first kept %s: %s", self.shard, gap.after, first, reason)
-        self._report_gap(gap)
-
-    def _wait_for_turn(self) -> None:
-        if self._stopping.is_set():
-            raise StopRequestedError
-        if self._reader.is_push:
-            return
-        early = self._next_read - self._clock.monotonic()
-        if early > 0:
-            self._pause(early)
-        self._next_read = self._clock.monotonic() + 1 / self._pace.reads_per_second
-
-    def _pause(self, seconds: float) -> None:
-        if self._stopping.wait(seconds):
-            raise StopRequestedError
-
-    def _patiently(self, action: Callable[[], T]) -> T:
-        """Repeat what failed for a passing reason, for as long as it takes."""
-        for attempt in range(1_000_000_000):
-            try:
-                return action()
-            except RetryableError as error:
-                self.state, self.detail = "backing_off", str(error)
-                self.retries += 1
-                log.log(
-                    logging.WARNING if attempt in {0, 10} else logging.DEBUG,
-                    "%s: try %d: %s",
-                    self.shard,
-                    attempt + 1,
-                    error,
-                )
-                longest = min(0.25 * 2 ** min(attempt, 6), MAX_BACK_OFF_SECONDS)
-                self._pause(longest * random.uniform(0.5, 1.0))
-        raise AssertionError("unreachable")
+    def _back_off(self, error: RetryableError) -> float:
+        attempt = self._attempt
+        self.state, self.detail = "backing_off", str(error)
+        self.retries += 1
+        self._attempt += 1
+        level = logging.WARNING if attempt in {0, 10} else logging.DEBUG
+        log.log(level, "%s: try %d: %s", self.shard, attempt + 1, error)
+        longest = min(0.25 * 2 ** min(attempt, 6), MAX_BACK_OFF_SECONDS)
+        return float(longest * random.uniform(0.5, 1.0))
 
 
 def estimate_backlog(answer: ReadResult, before: int = 0) -> int:

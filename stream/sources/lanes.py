@@ -3,7 +3,10 @@
 A shard belongs to the lane that its first hash key falls into, for ever; lanes never change, so
 the engine's partitions do not either. One thread lists shards all the time and opens those whose
 parents are applied to their end *in the ledger*; one thread per open shard fetches (`fetcher`).
-`poll` only pops what is ready. Pure threads: nothing here knows the engine.
+`poll` only pops what is ready. Nothing here knows the engine.
+
+The work is steps that never wait: `tend` lists and opens, `step` moves one shard on; `start` runs
+them in threads, a simulation calls them itself, in an order of its own.
 
 Memory: what is ready stays below `queue_bytes` plus one answer per shard whose answers grew;
 the open slice of each shard (at most one slice and one answer) comes on top. Counting open
@@ -23,15 +26,8 @@ from stream.clock import SYSTEM_CLOCK, Clock, now_ms
 from stream.errors import PipelineError, RetryableError
 from stream.slices import ShardPosition, ShardRef, Slice, SliceRule, empty_records
 from stream.sources import ShardInfo, StreamReader
-from stream.sources.fetcher import (
-    Credit,
-    Gap,
-    Pace,
-    SealedSlices,
-    ShardFetcher,
-    ShardStatus,
-    StopRequestedError,
-)
+from stream.sources.credit import Credit, StopRequestedError
+from stream.sources.fetcher import Gap, Pace, SealedSlices, ShardFetcher, ShardStatus
 from stream.sources.starts import choose_start, is_blocked, parse_start
 from stream.telemetry.logs import bind_log_context
 
@@ -113,7 +109,8 @@ class Lanes:
         self._threads: list[threading.Thread] = []
         self._next_listing = clock.monotonic()
         self._has_listed = self._has_looked_back = False
-        self._listing_retries = self._past_retries = 0
+        self._listing_retries = self._past_retries = self._listing_attempt = 0
+        self._opened: deque[ShardFetcher] = deque()
 
     @property
     def names(self) -> list[str]:
@@ -186,19 +183,63 @@ class Lanes:
         ]
         return [fetcher.status() for fetcher in list(self._fetchers.values())] + waiting
 
+    def tend(self) -> float:
+        """Step: list if it is time, open what may be opened. Never waits.
+
+        Returns: seconds until the next look; the end of a shard makes it worth one at once.
+        Raises: ConfigError, FatalError. What may pass is repeated after the time returned.
+        """
+        try:
+            pause = self._tend()
+        except RetryableError as error:
+            log.warning("feed %s: listing shards or reading positions: %s", self._feed, error)
+            self._listing_retries += 1
+            pause = min(0.25 * 2**self._listing_attempt, 10.0)
+            self._listing_attempt = min(self._listing_attempt + 1, 6)
+        else:
+            self._listing_attempt = 0
+        return pause
+
+    def take_opened(self) -> list[ShardFetcher]:
+        """The shards that `tend` opened since the last call: whoever takes them steps them."""
+        return [self._opened.popleft() for _ in range(len(self._opened))]
+
+    def step(self, fetcher: ShardFetcher) -> float | None:
+        """Step: move one shard on (`ShardFetcher.step`); None: it has ended or failed, and `poll`
+        tells of it.
+        """
+        try:
+            pause = fetcher.step()
+        except PipelineError as error:
+            self._fail(fetcher, error)
+            return None
+        if fetcher.state == "ended":
+            self._wake.set()  # its children are in the list by now
+            return None
+        return pause
+
+    @property
+    def wants_tending(self) -> bool:
+        """Whether a shard has ended since `tend`."""
+        return self._wake.is_set()
+
     def _watch(self) -> None:
         """The listing thread."""
-        attempt = 0
         while not self._stopping.is_set():
-            try:
-                pause = self._tend()
-                attempt = 0
-            except RetryableError as error:
-                log.warning("feed %s: listing shards or reading positions: %s", self._feed, error)
-                self._listing_retries += 1
-                pause = min(0.25 * 2**attempt, 10.0)
-                attempt = min(attempt + 1, 6)
+            pause = self.tend()
+            for fetcher in self.take_opened():
+                self._run(
+                    fetcher.shard.shard, partial(self._fetch, fetcher), partial(self._fail, fetcher)
+                )
             self._wake.wait(pause)
+
+    def _fetch(self, fetcher: ShardFetcher) -> None:
+        fetcher.run()
+        self._wake.set()  # its children are in the list by now
+
+    def _fail(self, fetcher: ShardFetcher, error: BaseException) -> None:
+        fetcher.state, fetcher.detail = "failed", str(error)
+        self._ready[fetcher.lane].append(error)
 
     def _tend(self) -> float:
         """List if it is time, open what may be opened; return the seconds until the next look."""
@@ -266,17 +307,8 @@ class Lanes:
         lane, position = self._lane(info), positions.get(info.shard)
         fetcher = self._build_fetcher(self._ref(info), lane, start, position)
         self._fetchers[info.shard] = fetcher
+        self._opened.append(fetcher)
         log.info("%s: opened in lane %d at %s", fetcher.shard, lane, start)
-
-        def fail(error: BaseException) -> None:
-            fetcher.state, fetcher.detail = "failed", str(error)
-            self._ready[lane].append(error)
-
-        def fetch() -> None:
-            fetcher.run()
-            self._wake.set()  # its children are in the list by now
-
-        self._run(info.shard, fetch, fail)
 
     def _run(
         self, name: str, work: Callable[[], None], fail: Callable[[BaseException], None]

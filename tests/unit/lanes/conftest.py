@@ -90,7 +90,9 @@ class Rig:
     seals: Seals = field(default_factory=Seals)
     running: list[Lanes] = field(default_factory=list)
 
-    def lanes(self, rule: SliceRule = SMALL, **options: object) -> Lanes:
+    def lanes(
+        self, rule: SliceRule = SMALL, *, is_started: bool = True, **options: object
+    ) -> Lanes:
         lanes = Lanes(
             "trades",
             self.reader,
@@ -100,7 +102,8 @@ class Rig:
             **{**FAST, "clock": self.stream.clock, **options},  # type: ignore[arg-type]
         )
         self.running.append(lanes)
-        lanes.start()
+        if is_started:
+            lanes.start()
         return lanes
 
     def put(self, count: int, first: int = 0, key: int = 0, window: int = 0) -> None:

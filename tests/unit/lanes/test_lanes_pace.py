@@ -12,7 +12,7 @@ from stream.errors import (
     ThrottledError,
 )
 from stream.slices import SliceRule
-from stream.sources.fetcher import Credit
+from stream.sources.credit import Credit
 
 ARRIVAL_MS = 1_700_000_000_000
 
@@ -90,12 +90,35 @@ def test_lanes_status_counts_what_was_read(rig: Any) -> None:
     assert status.payload_bytes > 0
 
 
-def test_credit_waits_only_while_something_is_used() -> None:
+def test_credit_has_room_for_anything_while_nothing_is_used() -> None:
     credit = Credit(10)
-    with credit.hold(100):
-        assert credit.used_bytes == 100
+    assert credit.try_hold(100)
+    assert not credit.try_hold(1)
+    credit.give_back(100)
     credit.take(5)
-    with credit.hold(5):
-        assert credit.used_bytes == 10
+    assert not credit.try_hold(6)
+    assert credit.try_hold(5)
+    credit.give_back(5)
     credit.give_back(5)
     assert credit.used_bytes == 0
+
+
+def test_lanes_in_steps_yield_what_they_yield_in_threads_and_never_wait(rig: Any) -> None:
+    rig.put(25)
+    rig.stream.split_shard("shardId-000000000000")
+    rig.put(3, first=25)
+    lanes = rig.lanes(is_started=False)
+    found: list[Any] = []
+    fetchers: list[Any] = []
+
+    for _ in range(100):
+        lanes.tend()
+        fetchers += lanes.take_opened()
+        fetchers = [fetcher for fetcher in fetchers if lanes.step(fetcher) is not None]
+        for item in filter(None, map(lanes.poll, range(64))):
+            rig.positions.apply(item)
+            found.append(item)
+
+    assert rig.payloads(found) == [b"%d" % i for i in range(28)]
+    assert lanes._threads == []
+    assert not lanes.wants_tending
