@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -152,10 +152,11 @@ class Road:
         for_bars: bool = True,
         keep_bronze: Callable[[Slice], ObjectRef] | None = None,
         observer: Observer | None = None,
+        uploads: Executor | None = None,
     ) -> None:
         """`masker`: required of feeds with personal data. `for_bars`: also sum each slice for
         `bars_1m`, if the feed has bars. `keep_bronze`: where a slice's records are kept already
-        (an extract); None writes them to Bronze.
+        (an extract); None writes them to Bronze. `uploads`: who makes objects durable; None: threads.
         """
         self.reached: dict[str, Reached] = {}
         """Per shard, the last record that is durable in Bronze."""
@@ -168,7 +169,7 @@ class Road:
         self._for_bars = for_bars and contract.has_bars
         self._mask = row_mask(contract, masker)
         self._watch = RejectWatch(contract.rejects, quotes_messages=not contract.pii_columns)
-        self._pool = ThreadPoolExecutor(
+        self._pool = uploads or ThreadPoolExecutor(
             upload_threads, "upload", partial(bind_log_context, feed=contract.feed)
         )
 
