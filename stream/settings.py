@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     enhanced_fan_out: str | None = Field(
         None, description="Name of a registered stream consumer; unset: shared GetRecords"
     )
+    archive_prefix: str = Field(
+        "headrace-archive-",
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="Lease table of `headrace archive` in DynamoDB = prefix + feed",
+    )
+    archive_poll_ms: int = Field(
+        1_000, ge=200, le=60_000, description="Pause between an archiver's reads of one shard"
+    )
     upload_threads: int = Field(8, ge=1, le=64, description="Parallel uploads of one dataflow")
     spool_max_bytes: int = Field(
         1_000_000_000, ge=1_000_000, description="Bound of a producer's disk spool"

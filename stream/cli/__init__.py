@@ -41,6 +41,7 @@ def _add_verbs() -> None:
     from stream.cli import (
         alerts,
         api,
+        archive,
         demo,
         feeds,
         lake,
@@ -63,6 +64,7 @@ def _add_verbs() -> None:
         plot.plot,
         produce.produce,
         run.run,
+        archive.archive,
         lake.query,
         run.lag,
         lake.prove,
