@@ -26,6 +26,7 @@ from obstore.exceptions import (
 )
 from obstore.store import LocalStore, MemoryStore, S3Store
 
+from stream.clock import SYSTEM_CLOCK
 from stream.errors import ConfigError, PipelineError, StoreUnavailableError
 from stream.lake.layout import TRANSIENT, ZONES
 from stream.lake.places import Backend, Place, Places
@@ -34,6 +35,9 @@ REQUEST_SECONDS = 30
 """For a whole request with its body: the largest slice (8 MB) needs 2 Mbit/s."""
 RETRY_SECONDS = 30
 """No retry begins later than this: a store that takes calls and never answers costs a minute."""
+RESEND_SECONDS = 5.0
+"""So long we ask again where the client does not. A create whose answer was lost: the client cannot
+know what happened, but an object with our bytes is there or not. Half a page of a listing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +76,24 @@ class Store:
         return self.places.relative(uri)
 
     def put_once(self, path: str, data: bytes) -> bool:
-        """Create an object; False if one exists already (whatever it holds)."""
-        self.requests["put"] += 1
-        try:
-            obstore.put(self._backend_of(path), path, data, mode="create", use_multipart=False)
-        except AlreadyExistsError:
-            return False
-        except (BaseError, OSError) as error:
-            raise self._explain("write", path, error) from error
-        return True
+        """Create an object; False if one exists already (whatever it holds).
+
+        When the answer to a create is lost it is sent again; an object that is there by then and
+        holds these very bytes counts as created.
+        """
+        backend, patience = self._backend_of(path), _Patience()
+        while True:
+            self.requests["put"] += 1
+            try:
+                obstore.put(backend, path, data, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return patience.tries > 0 and self.get(path) == data
+            except (BaseError, OSError) as error:
+                explained = self._explain("write", path, error)
+                if not patience.may_help(backend, explained):
+                    raise explained from error
+            else:
+                return True
 
     def put(self, path: str, data: bytes) -> None:
         """Create or replace an object. Only for names that contain their content's hash, and for
@@ -172,24 +185,56 @@ class Store:
         return self.places.of(path).backend
 
     def _list(self, place: Place, prefix: str) -> Iterator[ObjectInfo]:
-        try:
-            for page in obstore.list(place.backend, prefix.rstrip("/")):
-                self.requests["list"] += 1
-                for item in page:
-                    yield _info(item)
-        except (BaseError, OSError) as error:
-            raise _explain("list", place, prefix, error) from error
+        patience, after = _Patience(), None
+        while True:
+            try:
+                for page in obstore.list(place.backend, prefix.rstrip("/"), offset=after):
+                    self.requests["list"] += 1
+                    for item in page:
+                        after = item["path"]
+                        yield _info(item)
+            except (BaseError, OSError) as error:
+                explained = _explain("list", place, prefix, error)
+                if not patience.may_help(place.backend, explained):
+                    raise explained from error
+            else:
+                return
 
     def _folders(self, place: Place, prefix: str) -> tuple[str, ...]:
-        self.requests["list"] += 1
-        try:
-            found = obstore.list_with_delimiter(place.backend, prefix.rstrip("/"))
-        except (BaseError, OSError) as error:
-            raise _explain("list", place, prefix, error) from error
-        return tuple(sorted(p.rstrip("/").rpartition("/")[2] for p in found["common_prefixes"]))
+        patience = _Patience()
+        while True:
+            self.requests["list"] += 1
+            try:
+                found = obstore.list_with_delimiter(place.backend, prefix.rstrip("/"))
+            except (BaseError, OSError) as error:
+                explained = _explain("list", place, prefix, error)
+                if not patience.may_help(place.backend, explained):
+                    raise explained from error
+            else:
+                paths = found["common_prefixes"]
+                return tuple(sorted(path.rstrip("/").rpartition("/")[2] for path in paths))
 
     def _explain(self, verb: str, path: str, error: Exception) -> PipelineError:
         return _explain(verb, self.places.of(path), path, error)
+
+
+class _Patience:
+    """Waits before a request is sent again, and says whether that may help at all."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self._began, self._pause = SYSTEM_CLOCK.monotonic(), 0.05
+
+    def may_help(self, backend: Backend, error: PipelineError) -> bool:
+        """No: it is not over a network, another try would fail alike, or it lasts too long."""
+        if not (isinstance(backend, S3Store) and isinstance(error, StoreUnavailableError)):
+            return False
+        if SYSTEM_CLOCK.monotonic() - self._began > RESEND_SECONDS:
+            return False
+        SYSTEM_CLOCK.sleep(self._pause)
+        self._pause *= 2
+        self.tries += 1
+        return True
 
 
 def _explain(verb: str, place: Place, path: str, error: Exception) -> PipelineError:
