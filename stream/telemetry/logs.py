@@ -99,7 +99,7 @@ class JsonFormatter(logging.Formatter):
 
 QUIET_LOGGERS = (
     *("botocore", "boto3", "aiobotocore", "s3transfer", "urllib3", "httpx", "httpcore"),
-    *("websockets", "pymongo", "opentelemetry"),
+    *("websockets", "pymongo", "opentelemetry", "pyiceberg.io"),
 )
 """At DEBUG they print requests and answers whole: tokens, secrets, documents with personal data."""
 
