@@ -9,11 +9,14 @@ Not here: pacing and back-off (`lanes`), a consumer's own bandwidth (`kinesis_fa
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from stream.clock import SYSTEM_CLOCK
+from stream.errors import RetryableError
 from stream.sources import ReadResult, ShardInfo, Start, StreamIdentity
 from stream.sources.kinesis_client import call, make_client
 from stream.sources.kinesis_streams import (
@@ -31,7 +34,12 @@ __all__ = [
     "split_shard",
 ]
 
+log = logging.getLogger(__name__)
+
 HOUR_MS = 3_600_000
+PAUSES_SECONDS = (0.2, 0.5, 1.0)
+"""Before a question about the stream is asked again: at a start, and for a shard's first slice,
+there are no lanes that would, and one 503 would cost a restart."""
 _FIRST_RECORD_TRIES = 20
 
 
@@ -66,7 +74,7 @@ class KinesisReader:
         shards: dict[str, ShardInfo] = {}
         page: dict[str, Any] = {"StreamName": self._stream}
         while True:
-            answer = self._call("ListShards", **page)
+            answer = self._ask("ListShards", **page)
             for raw in answer.get("Shards", []):
                 shards[raw["ShardId"]] = parse_shard(raw)
             if not answer.get("NextToken"):
@@ -102,13 +110,23 @@ class KinesisReader:
             cursor = answer.cursor
         return None
 
+    def _ask(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        """`_call`, a few times: for what is asked seldom and nothing goes on without."""
+        for pause in PAUSES_SECONDS:
+            try:
+                return self._call(operation, **parameters)
+            except RetryableError as error:
+                log.warning("%s; asked again in %.1f s", error, pause)
+                SYSTEM_CLOCK.sleep(pause)
+        return self._call(operation, **parameters)
+
     def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         return call(self._client, operation, self._stream, **parameters)
 
     def _summary(self) -> _Summary:
         with self._lock:
             if self._known is None:
-                answer = self._call("DescribeStreamSummary", StreamName=self._stream)
+                answer = self._ask("DescribeStreamSummary", StreamName=self._stream)
                 self._known = parse_summary(answer["StreamDescriptionSummary"])
             return self._known
 
