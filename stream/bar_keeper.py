@@ -25,6 +25,7 @@ from stream.bars import (
     DOCS,
     MINUTE_NS,
     ORDER,
+    READ,
     TABLE,
     TOTALS,
     bar_keys,
@@ -53,11 +54,16 @@ EXACT = "headrace.bars.exact"
 REVISION = "headrace.bars.revision"
 KEPT_MINUTES = 30
 INEXACT_COMMITS = 6
+PART_ROWS = 65_536
+"""Trades looked through at a time."""
+READ_AHEAD = 2
+"""Threads that read Silver files, four files each: a compacted one may have 512 MB."""
 BATCH_MS = 600_000
 """So long the process of a replay or an extract may take to bring its bars."""
 KEEPS_TRADES = frozenset({"start", "compact", "close"})
 """Entries after which the trades are what they were."""
 FAR_FUTURE_US = 253_402_300_799_000_000
+_DICTIONARIES = ["venue", "symbol", "kind"]
 
 
 @dataclass(slots=True)
@@ -254,7 +260,8 @@ class BarKeeper:
         """Bars of the trades in data files; only those in `wanted` if given."""
         paths = [self._store.relative(uri) for uri in files]
         keys = None if wanted is None else bar_keys(wanted)
-        trades = [SilverTrades(d, keys) for d in self._store.get_many(paths) if d is not None]
+        stored = self._store.get_many(paths, READ_AHEAD)
+        trades = [SilverTrades(data, keys) for data in stored if data is not None]
         if keys is not None:
             trades = [file for file in trades if file.is_touched]
         return current_totals(trades, self._sql) if trades else TOTALS.empty_table()
@@ -315,32 +322,44 @@ def open_bars(
 
 
 class SilverTrades:
-    """The trades of one Silver file, kept as stored; those of the bars among `wanted` if given.
+    """The trades of one Silver file: kept as stored, or only those of the bars among `wanted`.
 
-    Prices are decoded only when they are read, and only for a file that holds a wanted bar.
+    A few wanted bars may lie in files of the whole day: a file is looked through in parts, and
+    its bytes are let go.
     """
 
     def __init__(self, data: bytes, wanted: Hashes | None) -> None:
-        self._data = data
-        self._mask: pa.Array | None = None
-        self.is_touched = True
-        if wanted is not None:
-            rows = self._parquet(["venue", "symbol", "ts_event_ns"])
-            minute = rows["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
-            self._mask = is_in_bars(rows.append_column("minute_ns", pa.array(minute)), wanted)
-            self.is_touched = bool(pc.any(self._mask).as_py())
+        self._data = data if wanted is None else None
+        self._rows = None if wanted is None else _trades_in(data, wanted)
+        self.is_touched = self._rows is None or self._rows.num_rows > 0
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """The wanted trades, in the file's order."""
-        rows = self._parquet(columns)
-        return rows if self._mask is None else rows.filter(self._mask)
-
-    def _parquet(self, columns: Sequence[str]) -> pa.Table:
+        if self._rows is not None:
+            return self._rows.select(list(columns))
         return pq.read_table(
-            io.BytesIO(self._data),
-            columns=list(columns),
-            read_dictionary=["venue", "symbol", "kind"],
+            pa.BufferReader(self._data), columns=list(columns), read_dictionary=_DICTIONARIES
         )
+
+
+def _trades_in(data: bytes, wanted: Hashes) -> pa.Table:
+    """Prices are decoded only of row groups that hold a wanted bar."""
+    with pq.ParquetFile(pa.BufferReader(data), read_dictionary=_DICTIONARIES) as file:
+        found = [file.schema_arrow.empty_table().select(list(READ))]
+        for group in range(file.num_row_groups):
+            keys = file.iter_batches(PART_ROWS, [group], ["venue", "symbol", "ts_event_ns"])
+            masks = [_is_wanted(batch, wanted) for batch in keys]
+            if any(pc.any(mask).as_py() for mask in masks):
+                parts = file.iter_batches(PART_ROWS, [group], list(READ))
+                rows = (pa.Table.from_batches([part]).select(list(READ)) for part in parts)
+                found += [r.filter(mask) for r, mask in zip(rows, masks, strict=True)]
+    return pa.concat_tables(found).unify_dictionaries()
+
+
+def _is_wanted(trades: pa.RecordBatch, wanted: Hashes) -> pa.Array:
+    minute = trades["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
+    keys = trades.append_column("minute_ns", pa.array(minute))
+    return is_in_bars(pa.Table.from_batches([keys]), wanted)
 
 
 def _is_of_extracts(entry: Entry) -> bool:

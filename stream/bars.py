@@ -24,6 +24,9 @@ TABLE = "bars_1m"
 MINUTE_NS = 60_000_000_000
 ORDER = ("venue", "symbol", "ts_event_ns")
 BAR_KEY = ("venue", "symbol", "minute_ns")
+BATCH_ROWS = 8_192
+"""DuckDB reserves the memory of a whole batch for a result of any size: with its default of a
+million rows, 45 MB for a few bars (157 MB for totals), held as long as the result is."""
 READ = ("venue", "symbol", "trade_id", "kind", "price", "size", "ts_event_ns", "known_at_ns")
 
 TOTALS = pa.schema(
@@ -218,13 +221,17 @@ def mark_bars(rows: pa.Table) -> pa.Table:
 def merge_totals(parts: Sequence[pa.Table], connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Combine totals of the same bars, in any order."""
     connection.register("parts", pa.concat_tables(parts))
-    return connection.execute(MERGE).to_arrow_table().cast(TOTALS)
+    merged = connection.execute(MERGE).to_arrow_table(BATCH_ROWS).cast(TOTALS)
+    connection.unregister("parts")
+    return merged
 
 
 def bar_rows(totals: pa.Table, revision: int, sql: duckdb.DuckDBPyConnection) -> pa.Table:
     """Totals as rows of `bars_1m`, sorted."""
     sql.register("totals", totals)
-    return sql.execute(ROWS, [revision]).to_arrow_table().cast(BARS)
+    rows = sql.execute(ROWS, [revision]).to_arrow_table(BATCH_ROWS).cast(BARS)
+    sql.unregister("totals")
+    return rows
 
 
 class TradeFile(Protocol):
@@ -248,8 +255,9 @@ def current_totals(files: Sequence[TradeFile], connection: duckdb.DuckDBPyConnec
         totals.append(_run_totals(rows.filter(pc.invert(is_odd))))
         repeated.append(rows.filter(is_odd))
     connection.register("trades", pa.concat_tables(repeated).unify_dictionaries())
-    live = connection.execute(LIVE_TRADES).to_arrow_table()
-    corrected = connection.execute(CORRECTED_TRADES).to_arrow_table()
+    live = connection.execute(LIVE_TRADES).to_arrow_table(BATCH_ROWS)
+    corrected = connection.execute(CORRECTED_TRADES).to_arrow_table(BATCH_ROWS)
+    connection.unregister("trades")
     order = sort_rows(live, ("venue", "symbol", "ts_event_ns", "trade_id"), "ts_event_ns")
     totals += [_run_totals(live.take(pa.array(order))), mark_bars(corrected)]
     return merge_totals(totals, connection)
