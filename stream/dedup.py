@@ -1,8 +1,8 @@
 """Drop rows whose key was seen before, per shard, within the dedup horizon.
 
-A redelivered fact carries the same key and the same event time, so the state is one sorted
-array of 64-bit key hashes per minute of event time: only touched minutes are searched, old ones
-are dropped whole. A row older than the horizon (event time before the slice's arrival minus
+A redelivered fact carries the same key and the same event time, so the state is one set of
+64-bit key hashes per minute of event time: only touched minutes are searched, old ones are
+dropped whole. A row older than the horizon (event time before the slice's arrival minus
 `dedup_minutes`) is kept and marked late: the current views of Silver resolve it.
 
 Guarantee: the decision is a pure function of the slice and of the shard's committed rows before
@@ -12,7 +12,7 @@ it is read back from Silver (`CommittedKeys`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,7 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from stream.feeds.contract import Contract
-from stream.keyhash import Hashes, hash_rows, is_among
+from stream.keyhash import Hashes, KeySet, hash_rows
+from stream.ordering import stable_order
 from stream.slices import ShardRef
 
 MINUTE_NS = 60_000_000_000
@@ -120,34 +121,32 @@ class Dedup:
 
 
 class KeyWindow:
-    """Sorted key hashes per minute of event time, from `since_ns` on."""
+    """Key hashes per minute of event time, from `since_ns` on."""
 
     def __init__(self, since_ns: int) -> None:
         self.since_ns = since_ns
-        self._minutes: dict[int, Hashes] = {}
+        self._minutes: dict[int, KeySet] = {}
+        self._newest = -1
 
     def __len__(self) -> int:
-        return sum(len(hashes) for hashes in self._minutes.values())
+        return sum(len(keys) for keys in self._minutes.values())
 
     def add_new(
         self, hashes: Hashes, times: Times, remember: npt.NDArray[np.bool_] | None = None
     ) -> npt.NDArray[np.bool_]:
-        """Mask of rows that are first of their key; those to `remember` join the state."""
+        """Mask of rows that are first of their key; those to `remember` join the state.
+
+        Args: remember: the same for all rows of a minute; None: all.
+        """
         keep = np.zeros(len(hashes), dtype=bool)
-        if not len(hashes):
-            return keep
-        minutes = times // MINUTE_NS
-        order = (
-            np.lexsort((hashes, minutes)) if _spans(minutes) else np.argsort(hashes, kind="stable")
-        )
-        sorted_minutes = minutes[order]
-        starts = np.flatnonzero(np.diff(sorted_minutes, prepend=sorted_minutes[:1] - 1))
-        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
-            rows = order[start:end]
-            remembered = remember is None or bool(remember[rows[0]])
-            keep[self._first_rows(rows, hashes[rows], int(sorted_minutes[start]), remembered)] = (
-                True
-            )
+        for minute, rows in _by_minute(times // MINUTE_NS):
+            if remember is None or remember[rows[0]]:
+                keys = self._minutes.get(minute)
+                if keys is None:
+                    keys = self._minutes[minute] = self._open(minute)
+            else:
+                keys = KeySet()
+            keep[rows] = keys.add(hashes[rows])
         return keep
 
     def forget_before(self, since_ns: int) -> None:
@@ -160,36 +159,34 @@ class KeyWindow:
 
     def contents(self) -> tuple[Hashes, Times]:
         """All keys, and the start of the minute that each belongs to."""
-        minutes = np.repeat(list(self._minutes), [len(h) for h in self._minutes.values()])
-        hashes = [np.zeros(0, np.uint64), *self._minutes.values()]
+        minutes = np.repeat(list(self._minutes), [len(keys) for keys in self._minutes.values()])
+        hashes = [np.zeros(0, np.uint64), *(keys.contents() for keys in self._minutes.values())]
         return np.concatenate(hashes), minutes.astype(np.int64) * MINUTE_NS
 
     def merge(self, other: KeyWindow) -> None:
         """Take in another window's keys."""
-        for minute, hashes in other._minutes.items():
-            self._minutes[minute] = np.union1d(self._minutes.get(minute, hashes[:0]), hashes)
+        for minute, keys in other._minutes.items():
+            mine = self._minutes.setdefault(minute, KeySet())
+            mine.add(keys.contents())
 
-    def _first_rows(
-        self,
-        rows: npt.NDArray[np.int64],
-        hashes: Hashes,
-        minute: int,
-        remember: bool,  # noqa: FBT001
-    ) -> npt.NDArray[np.int64]:
-        """Rows (sorted by hash, ties in message order) whose key is new in this minute."""
-        first = np.ones(len(hashes), dtype=bool)
-        first[1:] = hashes[1:] != hashes[:-1]
-        rows, hashes = rows[first], hashes[first]
-        seen = self._minutes.get(minute)
-        if not remember:
-            return rows
-        if seen is not None and len(seen):
-            new = ~is_among(hashes, seen)
-            rows, hashes = rows[new], hashes[new]
-            hashes = np.sort(np.concatenate([seen, hashes]), kind="stable")
-        self._minutes[minute] = hashes
-        return rows
+    def _open(self, minute: int) -> KeySet:
+        """A new minute; to those before it only stragglers will come."""
+        if minute > self._newest:
+            self._newest = minute
+            for other, keys in self._minutes.items():
+                if other < minute:
+                    keys.freeze()
+        return KeySet()
 
 
-def _spans(minutes: Times) -> bool:
-    return len(minutes) > 0 and bool(minutes[0] != minutes[-1] or (minutes != minutes[0]).any())
+def _by_minute(minutes: Times) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+    """Each minute and its rows, in message order."""
+    if not len(minutes):
+        return
+    if (minutes == minutes[0]).all():
+        yield int(minutes[0]), np.arange(len(minutes))
+        return
+    order = stable_order(minutes)
+    ends = np.flatnonzero(np.diff(minutes[order])) + 1
+    for rows in np.split(order, ends):
+        yield int(minutes[rows[0]]), rows

@@ -34,7 +34,7 @@ from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.masking import Masker, row_mask
 from stream.quarantine import RejectWatch, write_rejects
-from stream.silver import silver_rows, slice_files
+from stream.silver import share_texts, silver_rows, slice_files
 from stream.slices import ShardRef, Slice
 from stream.telemetry.frontier import Reached
 from stream.telemetry.logs import bind_log_context, log_context
@@ -211,8 +211,9 @@ class Road:
         bronze = self._pool.submit(self._keep_bronze, item)
         decoded = decode_records(self._contract, item.records)
         self._watch.check(item, decoded.messages, decoded.rejected, decoded.rejects)
+        texts_shared = share_texts(self._contract, self._mask(decoded.rows))
         distinct = self._dedup.drop_duplicates(
-            item.shard, item.first, item.arrival_ns[1], self._mask(decoded.rows)
+            item.shard, item.first, item.arrival_ns[1], texts_shared
         )
         rows = silver_rows(self._contract, item, distinct)
         files = slice_files(self._contract, item, rows, self._schema)

@@ -1,4 +1,5 @@
-"""64-bit hashes of rows over chosen columns, vectorised: the same on every machine and version.
+"""64-bit hashes of rows over chosen columns, vectorised: the same on every machine and version;
+and a set of such hashes that takes in a slice's at once.
 
 The mixing step is the finaliser of MurmurHash3 (Austin Appleby, public domain): every input bit
 changes every output bit with probability 1/2. For n keys in a dedup bucket, a new key collides
@@ -15,6 +16,12 @@ import pyarrow as pa
 
 Hashes = npt.NDArray[np.uint64]
 
+_EMPTY = np.uint64(0)
+_FOR_EMPTY = np.uint64(0x9E3779B97F4A7C15)
+"""What stands in a table for the hash that marks an empty place."""
+_MAX_PROBES = 64
+_FEW = 256
+
 
 def hash_rows(rows: pa.Table, columns: Sequence[str]) -> Hashes:
     """One hash per row over the given columns; order of columns matters, nulls are a value."""
@@ -23,6 +30,140 @@ def hash_rows(rows: pa.Table, columns: Sequence[str]) -> Hashes:
         column = rows[name].combine_chunks()
         hashes = _mix(hashes * np.uint64(31) + _hash_column(column))
     return hashes
+
+
+class KeySet:
+    """A set of hashes, in three parts: an open-addressed table for what comes many at a time, a
+    sorted array for what was there when it was frozen, a Python set for what comes in driblets.
+
+    Sorting a slice's hashes costs several times as much as looking them up: in numpy every probe
+    is one step for all rows at once, and after a few of them every row has found its place. The
+    table takes 16 to 32 bytes a key, the sorted part 8. A hash's place is given by its upper bits,
+    so the table's content is nearly in order when it is frozen.
+    """
+
+    __slots__ = ("_bits", "_count", "_few", "_sorted", "_table")
+
+    def __init__(self) -> None:
+        self._sorted: Hashes = np.zeros(0, np.uint64)
+        self._few: set[int] = set()
+        self._reset()
+
+    def __len__(self) -> int:
+        return len(self._sorted) + len(self._few) + self._count
+
+    def add(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        """Take these in. Returns: which were not there, each only at its first place."""
+        if len(hashes) <= _FEW and not self._count:
+            return self._add_few(hashes)
+        if self._few:
+            few, self._few = np.array(list(self._few), np.uint64), set()
+            self._add_many(few)
+        return self._add_many(hashes)
+
+    def freeze(self) -> None:
+        """Make it compact."""
+        if self._count:
+            self._sorted = self.contents()
+            self._few = set()
+            self._reset()
+
+    def contents(self) -> Hashes:
+        """All hashes, sorted."""
+        known, few = self._known(), np.array(sorted(self._few), np.uint64)
+        known[known == _FOR_EMPTY] = _EMPTY
+        return np.sort(np.concatenate([self._sorted, few, known]), kind="stable")
+
+    def _reset(self) -> None:
+        self._bits, self._count = 0, 0
+        self._table: Hashes = np.zeros(1 + _MAX_PROBES, np.uint64)
+
+    def _add_few(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        fresh = ~is_among(hashes, self._sorted)
+        for row, value in enumerate(hashes.tolist()):
+            fresh[row] &= value not in self._few
+            if fresh[row]:
+                self._few.add(value)
+        return fresh
+
+    def _add_many(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
+        fresh = np.zeros(len(hashes), dtype=bool)
+        if len(self._sorted):
+            rows = np.flatnonzero(~is_among(hashes, self._sorted))
+        else:
+            rows = np.arange(len(hashes))
+        if 2 * (self._count + len(rows)) > 1 << self._bits:
+            self._grow(2 * (self._count + len(rows)))
+        left = self._insert(hashes, rows, fresh)
+        if len(left):
+            new, first = np.unique(hashes[left], return_index=True)
+            fresh[left[first]] = True
+            self._sorted = np.union1d(self._sorted, new)
+        return fresh
+
+    def _known(self) -> Hashes:
+        return self._table[np.flatnonzero(self._table != _EMPTY)]
+
+    def _reset(self) -> None:
+        self._bits, self._count = 0, 0
+        self._table: Hashes = np.zeros(1 + _MAX_PROBES, np.uint64)
+
+    def _grow(self, places: int) -> None:
+        """A table of at least so many places. In order, each hash's place follows from the last."""
+        known = np.sort(self._known(), kind="stable")
+        self._bits = (places - 1).bit_length()
+        home = self._home(known)
+        place = _lay_out(home)
+        is_far = place - home >= _MAX_PROBES
+        if is_far.any():
+            self._sorted = np.union1d(self._sorted, known[is_far])
+            known, home = known[~is_far], home[~is_far]
+            place = _lay_out(home)
+        self._count = len(known)
+        self._table = np.zeros((1 << self._bits) + _MAX_PROBES, np.uint64)
+        self._table[place] = known
+
+    def _home(self, hashes: Hashes) -> npt.NDArray[np.int64]:
+        """Where the search for each begins: its upper bits."""
+        if not self._bits:
+            return np.zeros(len(hashes), np.int64)
+        return (hashes >> np.uint64(64 - self._bits)).astype(np.int64)
+
+    def _insert(
+        self, hashes: Hashes, rows: npt.NDArray[np.int64], fresh: npt.NDArray[np.bool_]
+    ) -> npt.NDArray[np.int64]:
+        """Put rows (ascending) into the table and mark those that are new.
+
+        Returns: rows that found no place in `_MAX_PROBES` steps: their hashes were made to collide.
+        """
+        found = hashes[rows]
+        found[found == _EMPTY] = _FOR_EMPTY
+        at = self._home(found)
+        for _ in range(_MAX_PROBES):
+            if not len(rows):
+                break
+            known = self._table[at]
+            again = known != found
+            free = np.flatnonzero(known == _EMPTY)
+            place = at[free]
+            # Whoever writes last holds the place: backwards, so that it is the first row.
+            self._table[place[::-1]] = free[::-1].astype(np.uint64)
+            holder = self._table[place].astype(np.int64)
+            held = found[holder]
+            self._table[place] = held
+            first = free[holder == free]
+            fresh[rows[first]] = True
+            self._count += len(first)
+            again[free] = held != found[free]
+            left = np.flatnonzero(again)  # then three times faster than by the mask
+            rows, found, at = rows[left], found[left], at[left] + 1
+        return rows
+
+
+def _lay_out(home: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Places for ascending homes: each its home, or the one behind its neighbour's."""
+    number = np.arange(len(home))
+    return np.asarray(np.maximum.accumulate(home - number) + number)
 
 
 def is_among(hashes: Hashes, known: Hashes) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Sort decoded rows into the order of their Silver file: by symbol, then time, then id.
 
-Text of low cardinality is replaced by its rank, so that one lexical sort over integers does the
+Text of low cardinality is replaced by its rank, so that one sort over integers does the
 work (a multi-column text sort of 50,000 rows costs five times as much). Ties in time are
 resolved by the last order columns, numbers before longer numbers, so the order does not depend
 on how messages were delivered.
@@ -28,9 +28,22 @@ def sort_indices(rows: pa.Table, groups: Sequence[str], time: str, ties: Sequenc
     """Row numbers in the order (groups..., time, and per tie column its length and text)."""
     codes = group_codes(rows, groups)
     times = rows[time].combine_chunks().to_numpy()
-    order = np.lexsort((times, codes))
+    order = np.argsort(times, kind="stable")  # quick: messages come nearly in order of time
+    order = order[stable_order(codes[order])]
     same = (np.diff(codes[order]) == 0) & (np.diff(times[order]) == 0)
     return _resolve_ties(rows, order, same, ties) if ties and same.any() else order
+
+
+def stable_order(codes: Indices) -> Indices:
+    """`argsort(codes, kind="stable")` for codes of any range, ten times as fast for a small one:
+    of 16-bit numbers numpy makes a radix sort.
+    """
+    if not len(codes):
+        return np.zeros(0, np.int64)
+    low = codes.min()
+    if codes.max() - low < 1 << 16:
+        return np.argsort((codes - low).astype(np.uint16), kind="stable")
+    return np.argsort(codes, kind="stable")
 
 
 def group_codes(rows: pa.Table, groups: Sequence[str]) -> Indices:

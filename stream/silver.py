@@ -57,6 +57,26 @@ class DataFile:
         )
 
 
+def share_texts(contract: Contract, rows: pa.Table) -> pa.Table:
+    """The rows, with text of low cardinality as dictionaries.
+
+    Hashing, filtering, sorting and taking then touch four bytes a value, which saves twice of what
+    looking the values up costs. `slice_files` makes plain text of it again.
+    """
+    for number, column in enumerate(contract.columns):
+        if column.encode:
+            rows = rows.set_column(number, column.name, rows[column.name].dictionary_encode())
+    return rows
+
+
+def _plain_texts(contract: Contract, rows: pa.Table) -> pa.Table:
+    """The opposite: a dictionary's own order would show in the file's bytes."""
+    for number, column in enumerate(contract.columns):
+        if pa.types.is_dictionary(rows.schema.field(number).type):
+            rows = rows.set_column(number, column.name, rows[column.name].cast(pa.string()))
+    return rows
+
+
 def silver_rows(contract: Contract, item: Slice, distinct: Distinct) -> pa.Table:
     """Distinct rows with clocks and lineage, in the order of the file."""
     rows = distinct.rows
@@ -105,7 +125,7 @@ def slice_files(
     assert item.last is not None
     last = item.last
     return build_files(
-        rows,
+        _plain_texts(contract, rows),
         schema,
         contract.event_time,
         lambda day, digest: SilverKey.of_slice(item.shard, last, day, digest),

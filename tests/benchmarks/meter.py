@@ -26,7 +26,7 @@ class Meter:
         self.wall, self.cpu = time.perf_counter() - self._wall, _cpu_seconds() - self._cpu
 
     def print(self, messages: int, silver: int, rejects: int, **more: object) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_rss_bytes() / 2**20
         print(json.dumps({
             "messages": messages, "silver_rows": silver, "rejected": rejects,
             "records_per_second": round(messages / self.wall),
