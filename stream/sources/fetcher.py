@@ -125,6 +125,8 @@ class ShardFetcher:
         self._attempt = 0
         self._cursor: str | None = None
         self._asked_ms = 0
+        self._asked = 0.0
+        self._head: tuple[tuple[str, int], float] | None = None
 
     def status(self) -> ShardStatus:
         """A snapshot; the fields are read without a lock and may be one answer apart."""
@@ -220,7 +222,7 @@ class ShardFetcher:
         self.state = "reading"
         # The time before the call: the answer shows what had arrived by then, and a quiet window
         # judged by a later time could be cut before its last record was seen.
-        self._asked_ms = now_ms(self._clock)
+        self._asked_ms, self._asked = now_ms(self._clock), self._clock.monotonic()
         try:
             answer = self._reader.read(self.shard.shard, self._cursor)
         except ExpiredCursorError:
@@ -267,11 +269,23 @@ class ShardFetcher:
         is_tip = self.behind_ms == 0
         if is_tip:
             self.tip_ms = self._asked_ms
-            self._send(self._slicer.close_quiet(self._asked_ms, self._pace.grace_ms))
+            self._send(self._slicer.close_quiet(self._service_ms(), self._pace.grace_ms))
         if self._cursor is None:
             return self._end()
         pauses = is_tip and not self._reader.is_push
         return self._go_on(self._take_turn, self._pace.poll_ms / 1000 if pauses else 0.0)
+
+    def _service_ms(self) -> int:
+        """When we asked, by the service's clock: at least as long after the open slice's first
+        record as we have held it. Ours may be hours behind, and the slice would wait for it.
+        """
+        head = self._slicer.head
+        if head is None:
+            return self._asked_ms
+        if self._head is None or self._head[0] != head:
+            self._head = head, self._clock.monotonic()
+        held_ms = int((self._asked - self._head[1]) * 1000)
+        return max(self._asked_ms, head[1] // 1_000_000 + held_ms)
 
     def _end(self) -> float:
         if self._sealed is not None and self._slicer.head is not None:
