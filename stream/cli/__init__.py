@@ -42,6 +42,7 @@ def _add_verbs() -> None:
         alerts,
         api,
         archive,
+        bench,
         demo,
         feeds,
         lake,
@@ -73,6 +74,7 @@ def _add_verbs() -> None:
         lake.redrive,
         alerts.alerts,
         api.api,
+        bench.bench,
         feeds.feeds,
         feeds.check,
     ):

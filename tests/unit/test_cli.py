@@ -24,6 +24,7 @@ VERBS = [
     *("prove", "ledger", "redrive", "feeds", "check"),
     *("replay", "extract", "extracts", "backfill", "compact", "expire-snapshots"),
     *("remove-orphans", "retention", "gold", "docs", "alerts", "api", "lineage"),
+    *("archive", "bench"),
 ]
 
 
