@@ -68,6 +68,19 @@ def test_lanes_open_window_is_held_until_clock_passes_it_and_the_grace(rig: Any)
     assert rig.payloads(rig.take(lanes, 1)) == [b"x"]
 
 
+def test_lanes_with_a_clock_hours_behind_close_the_window_when_it_has_passed(rig: Any) -> None:
+    arrival_ms = rig.stream.clock.now_ns() // 1_000_000 + 3 * 3_600_000
+    rig.stream.put(b"x", "k", arrival_ms=arrival_ms)
+    lanes = rig.lanes(grace_ms=500)
+    rig.wait_for(lambda: len(rig.reader.rows) > 3)
+    rig.stream.clock.sleep(1.4)
+    rig.wait_for(lambda: len(rig.reader.rows) > 8)
+    assert lanes.poll(0) is None
+    rig.stream.clock.sleep(0.3)
+
+    assert rig.payloads(rig.take(lanes, 1)) == [b"x"]
+
+
 def test_lanes_with_a_committed_position_start_after_it(rig: Any) -> None:
     rig.put(10)
     rig.positions.held["shardId-000000000000"] = ShardPosition("4", arrival_ms=ARRIVAL_MS)
