@@ -39,6 +39,8 @@ from stream.clock import to_utc
 from stream.errors import CommitConflictError, ConfigError
 from stream.lake.catalog_faults import reachable
 from stream.lake.catalog_io import file_io
+from stream.lake.catalog_manifests import TieredAppend
+from stream.lake.catalog_metadata import share_metadata
 from stream.lake.catalog_pins import AssertProperties
 from stream.lake.catalog_schema import day_partition, iceberg_schema, narrow, sort_order
 from stream.lake.layout import derived_folder, silver_folder
@@ -87,8 +89,9 @@ class TableFile:
 class _Transaction(Transaction):
     """A transaction that computes its metadata once per staged update.
 
-    pyiceberg 0.12 deep-copies all metadata at each of about 15 accesses in a commit: 0.7 ms of
-    CPU per retained snapshot (iceberg-python pull requests 3302 and 3784, unmerged).
+    pyiceberg 0.12 copies all metadata at each of about 15 accesses in a commit: 0.7 ms of CPU per
+    retained snapshot (iceberg-python pull requests 3302 and 3784, unmerged). See also
+    `catalog_metadata`.
     """
 
     _computed: tuple[int, TableMetadata] | None = None
@@ -211,7 +214,7 @@ class LakeTable:
                 _Transaction(self._table, self._pins) as transaction,
             ):
                 transaction.set_properties(dict(properties))
-                with transaction.update_snapshot(dict(summary)).merge_append() as producer:
+                with TieredAppend(transaction, summary) as producer:
                     for file in files:
                         producer.append_data_file(self._data_file(file))
         except CommitFailedException as error:
@@ -403,6 +406,7 @@ def open_catalog(
 
     Raises: ConfigError if its database cannot be opened.
     """
+    share_metadata()
     lake, is_on_s3 = places.home.root, any(root.startswith("s3") for root in places.roots)
     files = file_io(region, endpoint) if is_on_s3 else {}
     if kind == "glue":
