@@ -8,6 +8,7 @@ import sys
 from decimal import Decimal
 
 import click
+import pyarrow as pa
 import pytest
 
 import batch.cli  # noqa: F401 - adds its verbs to the stream's
@@ -170,6 +171,14 @@ def test_description_of_a_full_disk_names_file_and_advice():
     text = describe(OSError(28, "No space left on device", "/data/x"))
     assert text == (
         "/data/x: the disk is full; free space and start again, nothing committed is lost"
+    )
+
+
+def test_description_of_lost_memory_is_no_defect_and_names_what_is_needed():
+    text = describe(pa.ArrowMemoryError("malloc of size 8 failed"))
+    assert text == (
+        "out of memory: give the process more (a dataflow needs 512 MB) and start it again, "
+        "nothing committed is lost"
     )
 
 
