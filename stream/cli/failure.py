@@ -29,6 +29,9 @@ DISK_ADVICE = {
     errno.EROFS: "the folder is read-only; choose another HEADRACE_HOME",
     errno.EACCES: "permission denied; choose another HEADRACE_HOME or change its owner",
 }
+MEMORY_ADVICE = (
+    "give the process more (a dataflow needs 512 MB) and start it again, nothing committed is lost"
+)
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
@@ -74,6 +77,8 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in DISK_ADVICE:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{DISK_ADVICE[error.errno]}"
+    if isinstance(error, MemoryError):  # pyarrow's and numpy's are among them
+        return f"out of memory{_place(error)}: {MEMORY_ADVICE}"
     first_line = str(error).strip().partition("\n")[0]
     return (
         f"unexpected {type(error).__name__}: {first_line}{_place(error)} "

@@ -2,7 +2,7 @@
 
 Counting files reads the snapshot's manifests, so a thread of its own does it, so seldom that it
 takes at most half a percent of a core. Only files of days before today count as small: today's are
-merged when the day is over. Nothing depends on it.
+merged when the day is over. Nothing depends on it. Each look also gives freed memory back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from stream.clock import Clock, to_utc
 from stream.errors import PipelineError
 from stream.lake.catalog import LakeTable
 from stream.lake.catalog_maintenance import SMALL_FILE_BYTES, day_files
+from stream.observe.memory import give_back_memory
 from stream.sources import StreamReader
 
 log = logging.getLogger(__name__)
@@ -64,4 +65,5 @@ class TableWatch:
                 self.look()
             except PipelineError as error:
                 log.debug("looking at table %s: %s", self._table.name, error)
+            give_back_memory()
             pause = max(self._seconds, REST * (self._clock.monotonic() - began))
