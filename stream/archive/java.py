@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -45,13 +46,12 @@ def archive_with_java(
     log says why; a restart will do unless it says otherwise).
     """
     java, jars = find_java(), find_jars()
-    home = settings.home.absolute()
-    properties = home / "run" / f"archive-{feed}.properties"
-    logback = properties.with_suffix(".logback.xml")
+    home, name = settings.home.absolute(), f"archive-{feed}-{os.getpid()}"  # a home may hold more
+    properties, logback = home / "run" / f"{name}.properties", home / "run" / f"{name}.xml"
     properties.parent.mkdir(parents=True, exist_ok=True)
     properties.write_text(format_properties(daemon_properties(settings, feed, worker)))
     logback.write_text(LOGBACK.replace("{level}", settings.log_level.replace("WARNING", "WARN")))
-    output = home / "log" / f"archive-{feed}.log"
+    output = home / "log" / f"{name}.log"
     command = [
         *(java, "-cp", f"{jars}/*", MAIN),
         *("--properties-file", str(properties), "--log-configuration", str(logback)),
@@ -64,6 +64,8 @@ def archive_with_java(
     finally:
         ended = daemon.poll()
         reap(daemon, STOP_SECONDS)
+        for file in (properties, logback):
+            file.unlink(missing_ok=True)
     if ended is not None:
         raise StoreUnavailableError(
             f"the client library's daemon ended with code {ended}: see {output}"

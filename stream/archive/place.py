@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from stream.archive.shard import ArchiveTally, ShardArchiver
 from stream.errors import ConfigError
 from stream.lake.connect import connect_lake, open_lake_store
-from stream.settings import Settings
+from stream.settings import Settings, aws_endpoint
 from stream.slices import ShardPosition, ShardRef
 from stream.sources.kinesis import KinesisReader
 
@@ -58,3 +58,15 @@ class ArchivePlace:
         except ConfigError:
             return {}
         return ledger.positions(self.stream)
+
+
+def refuse_embedded(settings: Settings) -> None:
+    """Raises: ConfigError if the stream would be the embedded emulator's. Call before `connect`."""
+    is_embedded = settings.aws == "embedded" and settings.emulator == "roto"
+    if is_embedded and aws_endpoint("kinesis") is None:
+        raise ConfigError(
+            "the embedded emulator cannot be archived with the client library: it tells arrival "
+            "times in microseconds and not what a closed shard was split into. Set "
+            "HEADRACE_AWS=account for an account, or AWS_ENDPOINT_URL (S3, DynamoDB) and "
+            "AWS_ENDPOINT_URL_KINESIS for emulators that can: kinesis-local does."
+        )

@@ -119,7 +119,7 @@ def arrival_seconds(record: Any) -> float:
         raise FatalError(
             f"record {record.sequence_number} arrived at {arrival.isoformat()}: the stream tells "
             "times finer than a millisecond, which the client library does not keep exactly. AWS "
-            "tells milliseconds, the embedded emulator does not: to archive on this machine, set "
-            "AWS_ENDPOINT_URL_KINESIS to an emulator that does (kinesis-local)."
+            "tells milliseconds; of the emulators, set AWS_ENDPOINT_URL_KINESIS to one that does "
+            "(kinesis-local)."
         )
     return float((record.timestamp_millis + (rest == 999)) / 1000)

@@ -45,6 +45,7 @@ def archive(feed: str, coordinator: str, worker: str | None, as_json: bool) -> N
     check_feeds([feed], needs_stream=True)
 
     from stream.archive import java, rust
+    from stream.archive.place import refuse_embedded
     from stream.archive.processor import ArchiveRun
     from stream.telemetry.logs import bind_log_context
 
@@ -52,6 +53,7 @@ def archive(feed: str, coordinator: str, worker: str | None, as_json: bool) -> N
         java.find_java(), java.find_jars()
     else:
         rust.load_library()
+    refuse_embedded(open_settings())
     settings = open_settings(needs_platform=True)
     bind_log_context(feed=feed)
     run = ArchiveRun()

@@ -6,6 +6,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
 
@@ -95,3 +96,9 @@ def test_arrival_is_the_millisecond_that_the_service_told(cut_us, expected_ms):
 def test_arrival_finer_than_a_millisecond_is_refused():
     with pytest.raises(FatalError, match=r"record 7 arrived at .*\.309672.*kinesis-local"):
         arrival_seconds(Told(NOON + timedelta(microseconds=309_672)))
+
+
+def test_embedded_emulator_is_refused_at_once_with_what_to_set(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "kcl_rs", ModuleType("kcl_rs"))
+    assert run_command(headrace, ["archive", "trades"]) == USAGE
+    assert "AWS_ENDPOINT_URL_KINESIS" in capsys.readouterr().err
