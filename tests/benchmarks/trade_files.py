@@ -48,7 +48,7 @@ def write_trade_files(
     for done in range(0, messages, 10_000):
         for key, line in simulator.take(min(10_000, messages - done)):
             shard = crc32(key.encode()) % SHARDS
-            if line and _is_utf8(line):
+            if line and is_utf8(line):
                 open_lines[shard].append(line)
             if len(open_lines[shard]) == slice_messages:
                 write(shard)
@@ -90,12 +90,18 @@ def read_records(
     path: Path, number: int, lines_per_record: int = LINES_PER_RECORD
 ) -> pa.RecordBatch:
     """A file's lines as records of several lines each; `number`: which file of its shard it is."""
+    return pack_records(path.read_bytes(), number, lines_per_record)
+
+
+def pack_records(
+    data: bytes, number: int, lines_per_record: int = LINES_PER_RECORD
+) -> pa.RecordBatch:
+    """The same of lines that are in memory."""
     import numpy as np
     import pyarrow as pa
 
     from stream.slices import RECORD_SCHEMA
 
-    data = path.read_bytes()
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == 10) + 1
     cuts = np.unique(np.append(ends[lines_per_record - 1 :: lines_per_record], ends[-1]))
     count = len(cuts)
@@ -120,7 +126,8 @@ def read_records(
     )
 
 
-def _is_utf8(line: bytes) -> bool:
+def is_utf8(line: bytes) -> bool:
+    """Whether every engine can read it."""
     try:
         line.decode()
     except UnicodeDecodeError:
