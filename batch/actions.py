@@ -232,7 +232,7 @@ def expire_snapshots(
     settings: Settings,
     tables: Sequence[str] = (),
     *,
-    keep_hours: float = 2.0,
+    keep_hours: float = 1.25,
     keep_last: int = 10,
     apply: bool = False,
     clock: Clock = SYSTEM_CLOCK,

@@ -68,7 +68,7 @@ def compact(
 
 @click.command("expire-snapshots")
 @click.argument("tables", nargs=-1)
-@click.option("--keep-hours", default=2.0, show_default=True, help="Younger ones stay.")
+@click.option("--keep-hours", default=1.25, show_default=True, help="Younger ones stay.")
 @click.option("--keep-last", default=10, show_default=True, help="So many stay in any case.")
 @apply_option
 @json_option

@@ -22,7 +22,9 @@ from stream.lake.catalog_maintenance import SnapshotInfo, expire, metadata_addre
 from stream.lake.connect import Lake
 from stream.lake.store import Store
 
-KEEP_HOURS = 2.0
+KEEP_HOURS = 1.25
+"""A cursor of the API leads to a snapshot for an hour. With a commit each ten seconds, and expiry
+every quarter of an hour, 450 to 540 are retained."""
 KEEP_LAST = 10
 
 

@@ -361,12 +361,12 @@ PERFORMANCE = (
     Alert(
         "snapshots-many",
         "p4",
-        # Expiry runs hourly and keeps two hours: with a commit every ten seconds 1,080 at most.
+        # Expiry leaves 540 at most with a commit every ten seconds, 1,080 if it keeps two hours.
         "headrace_snapshots > 1500",
         3600,
         "{{ $labels.feed }}: {{ $value | humanize }} snapshots are retained",
-        "Expiry does not run. Nothing is wrong with the data; each commit takes 0.7 ms longer per "
-        "snapshot, and deleted rows stay in storage.",
+        "Expiry does not run. Nothing is wrong with the data; each commit takes up to 0.02 ms "
+        "longer per snapshot, and deleted rows stay in storage.",
         CloudWatch(
             (Series("snapshots", "headrace_snapshots", "Maximum"),),
             1500,

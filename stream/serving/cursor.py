@@ -23,7 +23,7 @@ from stream.serving.problem import ProblemError
 from stream.serving.statements import Value
 
 TTL_MS = 3_600_000
-"""An hour: the maintenance keeps snapshots for two."""
+"""An hour: the maintenance keeps snapshots for a quarter more."""
 MAX_CHARACTERS = 2_048
 PATTERN = r"^[A-Za-z0-9_-]{1,1984}\.[A-Za-z0-9_-]{43}$"
 
