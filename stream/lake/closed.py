@@ -50,7 +50,9 @@ class ClosedShards:
 
 
 def parse_position(raw: Mapping[str, Any]) -> ShardPosition:
-    """A position as the ledger's JSON holds it."""
+    """A position as the ledger's JSON holds it. Raises: KeyError or TypeError if it is none."""
+    if not isinstance(raw, dict):
+        raise TypeError(f"a position is an object, found {raw!r}"[:200])
     start = raw.get("start")
     return ShardPosition(
         raw["sequence_number"],

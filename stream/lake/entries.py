@@ -145,6 +145,8 @@ class Entry:
     def from_bytes(cls, data: bytes) -> Entry:
         """Read an entry back. Raises: ValueError, KeyError or TypeError if it is not one."""
         raw = orjson.loads(data)
+        if not (isinstance(raw, dict) and isinstance(raw.get("positions"), dict)):
+            raise TypeError("a ledger entry is an object with positions by shard")
         return cls(
             feed=raw["feed"],
             number=raw["number"],
@@ -174,8 +176,13 @@ class Head:
 
     @classmethod
     def of(cls, properties: Mapping[str, str]) -> Head:
-        """Read it from a table's properties; number 0 if nothing was ever committed."""
+        """Read it from a table's properties; number 0 if nothing was ever committed.
+
+        Raises: ValueError, KeyError or TypeError if another tool has changed them.
+        """
         raw = orjson.loads(properties.get(POSITIONS, "{}"))
+        if not isinstance(raw, dict):
+            raise TypeError(f"property {POSITIONS} is no object by shard")
         positions = {shard: parse_position(value) for shard, value in raw.items()}
         return cls(int(properties.get(NUMBER, "0")), properties.get(HEAD), positions)
 

@@ -356,7 +356,7 @@ class DbtArtifactKey:
 
 
 def _match(pattern: str, path: str) -> re.Match[str]:
-    found = re.fullmatch(pattern, path)
+    found = re.fullmatch(pattern, path, re.ASCII)  # \d: only the digits that we write
     if found is None:
         raise ValueError(f"{path!r} is not a key of this kind (expected {pattern})")
     return found

@@ -35,6 +35,8 @@ def parse_rss(document: bytes) -> list[dict[str, str | None]]:
         parser.Parse(document, True)
     except expat.ExpatError as error:
         raise UnreadableAnswerError(f"not well-formed XML: {error}") from error
+    except (LookupError, ValueError) as error:  # how Python says that it lacks an encoding
+        raise UnreadableAnswerError(f"in an encoding that cannot be read: {error}") from error
     if reader.root != "rss":
         raise UnreadableAnswerError(f"expected <rss>, found <{reader.root}>")
     return reader.items
