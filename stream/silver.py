@@ -58,13 +58,14 @@ class DataFile:
 
 
 def share_texts(contract: Contract, rows: pa.Table) -> pa.Table:
-    """The rows, with text of low cardinality as dictionaries.
+    """The rows, with text of low cardinality as dictionaries where they are hashed or sorted by it.
 
     Hashing, filtering, sorting and taking then touch four bytes a value, which saves twice of what
     looking the values up costs. `slice_files` makes plain text of it again.
     """
+    looked_at = {*contract.key, *contract.order}
     for number, column in enumerate(contract.columns):
-        if column.encode:
+        if column.encode and column.name in looked_at:
             rows = rows.set_column(number, column.name, rows[column.name].dictionary_encode())
     return rows
 
