@@ -44,16 +44,17 @@ QUICK = {
     "HEADRACE_LIST_SHARDS_SECONDS": "1",
     "HEADRACE_LANES": "8",
 }
-PATIENCE_SECONDS = 120.0
+HEADRACE = (sys.executable, "-m", "stream.cli")
+PATIENCE_SECONDS = 180.0
 
 
 class Supervised:
     """`headrace run trades`, started again when it ends, as the platform's supervisor does."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], command: tuple[str, ...] = ()
+        self, folder: Path, environment: dict[str, str], program: tuple[str, ...] = HEADRACE
     ) -> None:
-        self._folder, self._environment, self._command = folder, environment, command
+        self._folder, self._environment, self._program = folder, environment, program
         self.exits: list[int] = []
         self.log = folder / "dataflow.log"
         self._stopping = threading.Event()
@@ -64,7 +65,7 @@ class Supervised:
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [*self._command, sys.executable, "-m", "stream.cli", "run", FEED],
+                [*self._program, "run", FEED],
                 env=self._environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -92,14 +93,28 @@ class Supervised:
             self.process.kill()
             return self.process.wait(10)
 
+    def wait_for_exit(self, seconds: float = PATIENCE_SECONDS) -> None:
+        """Until it has ended once more than before."""
+        before, deadline = len(self.exits), time.monotonic() + seconds
+        while len(self.exits) == before:
+            assert time.monotonic() < deadline, f"it did not end\n{self.tail()}"
+            time.sleep(0.05)
+
+    @property
+    def last_error(self) -> str:
+        """What its last end was about."""
+        found = [line for line in self.words.splitlines() if line.startswith("headrace: ")]
+        return found[-1] if found else ""
+
     @property
     def words(self) -> str:
         """Everything that it said."""
         return self.log.read_text(errors="replace")
 
     def tail(self) -> str:
-        """The last words and exits: for a failure's message."""
-        return f"exits {self.exits}\n{self.words[-4000:]}"
+        """The last words, exits and their reasons: for a failure's message."""
+        reasons = [line for line in self.words.splitlines() if line.startswith("headrace: ")]
+        return "\n".join([f"exits {self.exits}", *reasons, self.words[-3000:]])
 
 
 @dataclass
@@ -121,9 +136,9 @@ class Rig:
     def store(self) -> Store:
         return open_store(self.settings.lake, endpoint=self.environment["AWS_ENDPOINT_URL"])
 
-    def run(self, *, command: tuple[str, ...] = (), **variables: str) -> Supervised:
+    def run(self, *, program: tuple[str, ...] = HEADRACE, **variables: str) -> Supervised:
         """Start the dataflow; `variables` override the environment."""
-        found = Supervised(self.folder, {**self.environment, **variables}, command)
+        found = Supervised(self.folder, {**self.environment, **variables}, program)
         self.running.append(found)
         return found
 

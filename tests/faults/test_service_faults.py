@@ -47,12 +47,12 @@ def test_dataflow_through_failing_services_keeps_every_row_once(
     print(f"\nseed {seed}: rerun with FAULT_SEED={seed}")
     faults.plan = Plan(seed, PLAN, share=0.12, first=FIRST)
     dataflow = rig.run(AWS_ENDPOINT_URL=faults.url)
-    rig.put(12_000, batches=24, pause=0.8)
+    rig.put(8_000, batches=16, pause=0.6)
     under_faults = rig.bronze_hashes()
-    rig.wait_for(12_000)
+    rig.wait_for(8_000)
     faults.plan = None
     rig.put(1_000)
-    rig.wait_for(13_000)
+    rig.wait_for(9_000)
 
     assert dataflow.stop() == 0
     print(f"{dict(faults.fired)}\n{dict(faults.passed)}\nexits {dataflow.exits}")
