@@ -7,7 +7,7 @@ from peers.check import differences
 from peers.compare import prepare_input
 from peers.contenders import CONTENDERS, Contender, find_contenders
 from peers.measure import Outcome, run_contender
-from peers.report import build_rows
+from peers.report import Pair, build_rows
 
 MESSAGES = 6_000
 
@@ -69,28 +69,27 @@ def test_contender_without_its_environment_is_named_absent_with_what_to_do():
     assert "not installed: no-such-package" in row.as_json()["absent"]
 
 
-def test_ratios_are_to_headrace_in_the_same_round_and_their_medians():
+def test_ratios_are_to_the_run_of_headrace_before_and_their_medians():
     ours = find_contenders(["headrace"])[0]
     other = Contender("x", "X", "run_x", ("pytest",))
     assert other.python.samefile(sys.executable)
-    rounds = [
-        [_outcome("headrace", wall=1, cpu=1), _outcome("x", wall=2, cpu=3)],
-        [_outcome("headrace", wall=4, cpu=4), _outcome("x", wall=4, cpu=8)],
-        [_outcome("headrace", wall=1, cpu=1), _outcome("x", wall=9, cpu=9)],
+    pairs = [
+        Pair(_outcome("x", wall=2, cpu=3), _outcome("headrace", wall=1, cpu=1)),
+        Pair(_outcome("x", wall=4, cpu=8), _outcome("headrace", wall=4, cpu=4)),
+        Pair(_outcome("x", wall=9, cpu=9), _outcome("headrace", wall=1, cpu=1)),
     ]
-    row, rival = build_rows([ours, other], rounds)
+    row, rival = build_rows([ours, other], pairs)
     assert (row.cpu_ratio, row.rate_ratio) == (1, 1)
+    assert row.cpu_seconds_per_million == 1
     assert (rival.cpu_ratio, rival.rate_ratio) == (3, 2)
     assert rival.cpu_seconds_per_million == 8
 
 
 def test_one_wrong_round_takes_a_contender_out():
     ours = find_contenders(["headrace"])[0]
-    rounds = [
-        [_outcome("headrace", wall=1, cpu=1)],
-        [Outcome("headrace", 1, problem="WRONG: rejected: 1, expected 2")],
-    ]
-    row = build_rows([ours], rounds)[0]
+    right, wrong = _outcome("headrace", wall=1, cpu=1), _outcome("headrace", wall=1, cpu=1)
+    wrong.problem = "WRONG: rejected: 1, expected 2"
+    row = build_rows([ours], [Pair(right, right), Pair(wrong, wrong)])[0]
     assert row.as_json()["problem"] == "WRONG: rejected: 1, expected 2"
     assert "cpu_ratio" not in row.as_json()
 

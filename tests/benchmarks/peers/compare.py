@@ -8,8 +8,9 @@
 The job is in `peers/job.py`; each contender is a module `peers/run_NAME.py` and runs in a process
 of its own, in turn, so that all meet the same machine. Before a time counts, its output is compared
 with a plain program's: counts, and sums of hashes over keys, rows and raw lines. Time and CPU begin
-after imports and the start of a JVM; CPU and memory are those of the whole process tree. Ratios
-are medians over the rounds of `--runs`, each to headrace in the same round on the same input.
+after imports and the start of a JVM; CPU and memory are those of the whole process tree. Before
+each contender headrace runs on the same input, and a ratio is to that run: on a shared machine the
+next minute is another one. Figures are medians over the rounds of `--runs`.
 Exit code 1: an output was wrong, or a contender failed.
 """
 
@@ -29,7 +30,7 @@ from peers.check import ORACLE, read_figures
 from peers.contenders import Contender, find_contenders
 from peers.measure import Outcome, run_contender
 from peers.oracle import write_expected
-from peers.report import build_rows, print_rows, write_plot
+from peers.report import Pair, build_rows, print_rows, write_plot
 from trade_files import RATE, write_trade_files
 
 MIDNIGHT_NS = 1_764_028_800_000_000_000
@@ -41,15 +42,14 @@ def main() -> None:
     options = _read_options()
     contenders = find_contenders(["headrace", *options.only] if options.only else [])
     present = {c.name: c for c in contenders if c.absence() is None}
-    outcomes: list[list[Outcome]] = []
+    pairs: list[Pair] = []
     with tempfile.TemporaryDirectory(prefix="headrace-peers-", dir=options.folder) as folder:
         for messages in dict.fromkeys((options.messages, options.slow_messages)):
             running = [c for c in present.values() if _size(c, options) == messages]
-            if running and "headrace" not in {c.name for c in running}:
-                running.insert(0, present["headrace"])
             if running:
-                outcomes += _run(running, Path(folder) / str(messages), messages, options)
-    rows = build_rows(contenders, outcomes)
+                place = Path(folder) / str(messages)
+                pairs += _run(running, present["headrace"], place, messages, options)
+    rows = build_rows(contenders, pairs)
     machine = describe_machine()
     if options.plot:
         write_plot(rows, machine, options.plot)
@@ -77,31 +77,45 @@ def prepare_input(folder: Path, messages: int, slice_messages: int = 50_000) -> 
 
 
 def _run(
-    contenders: list[Contender], folder: Path, messages: int, options: argparse.Namespace
-) -> list[list[Outcome]]:
-    """One list of outcomes a round."""
-    _say(f"generating {messages:,} messages and the expected answer", options)
+    contenders: list[Contender],
+    ours: Contender,
+    folder: Path,
+    messages: int,
+    options: argparse.Namespace,
+) -> list[Pair]:
+    """Each contender after headrace, all in turn, `--runs` times."""
+    _say(f"generating {messages:,} messages and the expected answer")
     expected = prepare_input(folder, messages)
-    rounds = []
-    for number in range(options.runs):
-        found = []
-        for one in contenders:
-            _say(f"round {number + 1}: {one.title}", options)
-            outcome = run_contender(
-                one, folder / "input", folder / "output", expected, threads=options.threads
-            )
-            found.append(outcome)
-        rounds.append(found)
-    return rounds
+
+    def measure(one: Contender) -> Outcome:
+        outcome = run_contender(
+            one, folder / "input", folder / "output", expected, threads=options.threads
+        )
+        _say(f"{one.title}: {outcome.problem or _in_words(outcome)}")
+        return outcome
+
+    rivals = [one for one in contenders if one is not ours]
+    pairs = []
+    for _ in range(options.runs):
+        for one in rivals:
+            base = measure(ours)
+            pairs.append(Pair(measure(one), base))
+    return pairs or [Pair(base, base) for base in [measure(ours) for _ in range(options.runs)]]
+
+
+def _in_words(outcome: Outcome) -> str:
+    return (
+        f"{outcome.cpu_seconds_per_million:.2f} CPU-s per million, "
+        f"{outcome.records_per_second:,.0f} records/s"
+    )
 
 
 def _size(contender: Contender, options: argparse.Namespace) -> int:
     return options.slow_messages if contender.is_slow else options.messages
 
 
-def _say(text: str, options: argparse.Namespace) -> None:
-    if not options.json:
-        print(f"… {text}", file=sys.stderr, flush=True)
+def _say(text: str) -> None:
+    print(f"… {text}", file=sys.stderr, flush=True)
 
 
 def _read_options() -> argparse.Namespace:

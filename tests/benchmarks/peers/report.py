@@ -1,4 +1,4 @@
-"""The comparison as a table and as a picture: medians over rounds, ratios to headrace."""
+"""The comparison as a table and as a picture: medians over rounds, ratios to headrace's run."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ from peers.contenders import Contender
 from peers.measure import Outcome
 
 OURS = "headrace"
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A contender's run, and headrace's on the same input just before it."""
+
+    outcome: Outcome
+    ours: Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,42 +67,45 @@ class Row:
         return found | {name: round(getattr(self, name), 3) for name in rounded}
 
 
-def build_rows(contenders: list[Contender], rounds: list[list[Outcome]]) -> list[Row]:
+def build_rows(contenders: list[Contender], pairs: list[Pair]) -> list[Row]:
     """A row for each contender, also for those that did not run."""
-    return [_build_row(one, rounds) for one in contenders]
+    return [_build_row(one, pairs) for one in contenders]
 
 
-def _build_row(contender: Contender, rounds: list[list[Outcome]]) -> Row:
+def _build_row(contender: Contender, pairs: list[Pair]) -> Row:
     versions = contender.versions() or {}
     if (absence := contender.absence()) is not None:
         return Row(contender, versions, absence=absence)
-    pairs = []
-    for found in rounds:
-        by_name = {outcome.contender: outcome for outcome in found}
-        if contender.name in by_name:
-            pairs.append((by_name[contender.name], by_name[OURS]))
-    if problems := [outcome.problem for outcome, _ in pairs if outcome.problem]:
+    if contender.name == OURS:  # it also ran on the smaller input of the slow ones
+        most = max(pair.ours.messages for pair in pairs)
+        found = [Pair(p.ours, p.ours) for p in pairs if p.ours.messages == most]
+    else:
+        found = [pair for pair in pairs if pair.outcome.contender == contender.name]
+    runs = [pair.outcome for pair in found]
+    if problems := [run.problem for run in runs if run.problem]:
         return Row(contender, versions, problem=problems[0])
-    # Of headrace's runs, those on the largest input: it also ran on that of the slow ones.
-    most = max(outcome.messages for outcome, _ in pairs)
-    runs = [(outcome, ours) for outcome, ours in pairs if outcome.messages == most]
-    valid = [(outcome, ours) for outcome, ours in runs if not ours.problem]
+    valid = [pair for pair in found if not pair.ours.problem]
     return Row(
         contender,
         versions,
-        messages=most,
-        records_per_second=median(o.records_per_second for o, _ in runs),
-        cpu_seconds_per_million=median(o.cpu_seconds_per_million for o, _ in runs),
-        peak_rss_bytes=max(o.peak_rss_bytes for o, _ in runs),
-        bytes_written=runs[0][0].bytes_written,
-        startup_seconds=median(o.startup_seconds for o, _ in runs),
-        cpu_ratio=median(
-            [o.cpu_seconds_per_million / ours.cpu_seconds_per_million for o, ours in valid] or [0]
+        messages=runs[0].messages,
+        records_per_second=median(run.records_per_second for run in runs),
+        cpu_seconds_per_million=median(run.cpu_seconds_per_million for run in runs),
+        peak_rss_bytes=max(run.peak_rss_bytes for run in runs),
+        bytes_written=runs[0].bytes_written,
+        startup_seconds=median(run.startup_seconds for run in runs),
+        cpu_ratio=_ratio(
+            [(p.outcome.cpu_seconds_per_million, p.ours.cpu_seconds_per_million) for p in valid]
         ),
-        rate_ratio=median(
-            [ours.records_per_second / o.records_per_second for o, ours in valid] or [0]
+        rate_ratio=_ratio(
+            [(p.ours.records_per_second, p.outcome.records_per_second) for p in valid]
         ),
     )
+
+
+def _ratio(parts: list[tuple[float, float]]) -> float:
+    """The median of the ratios; 0 if headrace itself was wrong."""
+    return median(above / below for above, below in parts) if parts else 0.0
 
 
 def print_rows(rows: list[Row]) -> None:
