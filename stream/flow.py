@@ -156,7 +156,8 @@ class Road:
     ) -> None:
         """`masker`: required of feeds with personal data. `for_bars`: also sum each slice for
         `bars_1m`, if the feed has bars. `keep_bronze`: where a slice's records are kept already
-        (an extract); None writes them to Bronze. `uploads`: who makes objects durable; None: threads.
+        (an extract); None writes them to Bronze. `uploads`: who makes objects durable; None:
+        threads of its own.
         """
         self.reached: dict[str, Reached] = {}
         """Per shard, the last record that is durable in Bronze."""

@@ -66,7 +66,7 @@ def run_feed(
     bars = open_bars(lake, contract, ledger, leaves_batch=True)
     if bars is not None:
         bars.catch_up()
-    keys = SilverKeys(contract, lake.table(contract), lake.store, _ancestors(source))
+    keys = SilverKeys(contract, lake.table(contract), lake.store, lanes.ancestors_of)
     dedup = Dedup(contract, keys)
     road = Road(
         contract,
@@ -165,23 +165,6 @@ def _open_lanes(
         queue_bytes=settings.epoch_max_bytes // 4,
         clock=clock,
     )
-
-
-def _ancestors(reader: StreamReader) -> Callable[[ShardRef], frozenset[str]]:
-    """All parents, grandparents ... of a shard that the stream still lists."""
-
-    def find(shard: ShardRef) -> frozenset[str]:
-        parents = {info.shard: info.parents for info in reader.list_shards()}
-        found: set[str] = set()
-        queue = list(parents.get(shard.shard, ()))
-        while queue:
-            name = queue.pop()
-            if name not in found:
-                found.add(name)
-                queue.extend(parents.get(name, ()))
-        return frozenset(found)
-
-    return find
 
 
 def _gaps(lanes: Lanes) -> list[GapRecord]:

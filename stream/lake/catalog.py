@@ -44,6 +44,7 @@ from stream.lake.catalog_metadata import share_metadata
 from stream.lake.catalog_pins import AssertProperties
 from stream.lake.catalog_schema import day_partition, iceberg_schema, narrow, sort_order
 from stream.lake.layout import derived_folder, silver_folder
+from stream.lake.newest import NewestRead
 from stream.lake.places import Places
 
 PROPERTIES: Mapping[str, str] = {
@@ -114,9 +115,11 @@ class _Transaction(Transaction):
 class LakeTable:
     """One Iceberg table at one point in time; `refresh` moves it to the newest."""
 
-    def __init__(self, catalog: Catalog, table: Table) -> None:
+    def __init__(self, catalog: Catalog, table: Table, newest: NewestRead | None = None) -> None:
+        """`newest`: what all handles of this process have read; a refresh is never older."""
         self._catalog = catalog
         self._table = table
+        self._newest = newest or NewestRead()
         self._pins: dict[str, str] = {}
         self._explain_pin: Callable[[str | None], str] = str
 
@@ -148,11 +151,18 @@ class LakeTable:
         return pa.schema([narrow(field) for field in schema_to_pyarrow(self._table.schema())])
 
     def refresh(self) -> None:
-        """Load the newest metadata. Raises: StoreUnavailableError; ConfigError if another
-        process has changed a property that this handle pinned.
+        """Load the newest metadata, never an older state than this process knows.
+
+        Raises: StoreUnavailableError; ConfigError if another process has changed a property that
+        this handle pinned.
         """
-        with reachable(f"read table {self.name}"):
-            self._table.refresh()
+
+        def load() -> tuple[str, int]:
+            with reachable(f"read table {self.name}"):
+                metadata = self._table.refresh().metadata
+            return _state(metadata)
+
+        self._newest.read(self.name, load)
         for name, value in self._pins.items():
             if (found := self.properties.get(name)) != value:
                 raise ConfigError(self._explain_pin(found))
@@ -219,6 +229,7 @@ class LakeTable:
                         producer.append_data_file(self._data_file(file))
         except CommitFailedException as error:
             raise CommitConflictError(f"table {self.name}: {error}") from error
+        self._note()
 
     def replace(
         self,
@@ -251,6 +262,11 @@ class LakeTable:
                         producer.append_data_file(self._data_file(file))
         except (CommitFailedException, ValidationException) as error:
             raise CommitConflictError(f"table {self.name}: {error}") from error
+        self._note()
+
+    def _note(self) -> None:
+        """What this handle has committed, every handle of the process knows."""
+        self._newest.note(*_state(self._table.metadata))
 
     def files(self) -> list[TableFile]:
         """Every data file of the current snapshot."""
@@ -319,17 +335,19 @@ class LakeCatalog:
         self._catalog = catalog
         self._namespace = namespace
         self._places = places
+        self._newest = NewestRead()
 
     def open(self, name: str) -> LakeTable:
         """An existing table. Raises: ConfigError if there is none."""
         with reachable(f"load table {self._namespace}.{name}"):
             try:
-                return LakeTable(self._catalog, self._catalog.load_table((self._namespace, name)))
+                table = self._catalog.load_table((self._namespace, name))
             except NoSuchTableError:
                 raise ConfigError(
                     f"table {self._namespace}.{name} does not exist: `headrace run` of its feed "
                     "creates it at its first start."
                 ) from None
+        return self._handle(table)
 
     def open_or_create(
         self, name: str, schema: pa.Schema, order: Sequence[str], docs: Mapping[str, str]
@@ -341,7 +359,7 @@ class LakeCatalog:
             if set(iceberg.column_names) - set(table.schema().column_names):
                 with table.update_schema() as update:
                     update.union_by_name(iceberg)
-        return LakeTable(self._catalog, table)
+        return self._handle(table)
 
     def overwrite(self, name: str, rows: pa.Table) -> None:
         """Make a small table hold exactly these rows, created or widened if need be."""
@@ -371,6 +389,14 @@ class LakeCatalog:
             if not self._catalog.namespace_exists((self._namespace,)):
                 return []
             return sorted(name[-1] for name in self._catalog.list_tables((self._namespace,)))
+
+    def _handle(self, table: Table) -> LakeTable:
+        """A handle on a table just loaded, loaded again if that was an older state."""
+        handle = LakeTable(self._catalog, table, self._newest)
+        uuid, number = _state(table.metadata)
+        if self._newest.note(uuid, number) > number:
+            handle.refresh()
+        return handle
 
     def _load_or_create(self, name: str, schema: Schema, order: Sequence[str]) -> Table:
         identifier = (self._namespace, name)
@@ -431,6 +457,11 @@ def _open_sqlite(uri: str, **properties: str) -> Catalog:
             if "already exists" not in str(error):
                 raise
     return load_catalog("headrace", type="sql", uri=uri, **properties)
+
+
+def _state(metadata: TableMetadata) -> tuple[str, int]:
+    """Which table it is, and a number that grows with its snapshots (version 1 had none)."""
+    return str(metadata.table_uuid), int(getattr(metadata, "last_sequence_number", 0))
 
 
 def _iso(microseconds: int) -> str:

@@ -95,6 +95,7 @@ class ShardFetcher:
         lane: int,
         start: Start,
         position: ShardPosition | None,
+        known_ms: int | None = None,
         *,
         rule: SliceRule,
         pace: Pace,
@@ -106,13 +107,16 @@ class ShardFetcher:
         report_gap: Callable[[Gap], None],
         clock: Clock,
     ) -> None:
+        """`known_ms`: everything that arrived before it was read already; None: as from now."""
         self.shard, self.lane = shard, lane
         self.state, self.detail = "opening", ""
         self.behind_ms: int | None = None
         self.read_ms: int | None = None
         self.tip_ms: int | None = None
         self.records = self.payload_bytes = self.retries = self._waiting = 0
-        self._start, self._position, self._pace = start, position, pace
+        self._start, self._pace = start, pace
+        self._known_ms = now_ms(clock) if known_ms is None else known_ms
+        self._is_doubtful = False
         self._reader, self._seals, self._clock = reader, seals, clock
         self._credit, self._stopping = credit, stopping
         self._deliver, self._report_gap = deliver, report_gap
@@ -121,12 +125,13 @@ class ShardFetcher:
         self._sealed: pa.RecordBatch | None = None
         self._answer_bytes = FIRST_ANSWER_BYTES
         self._next_read = clock.monotonic()
-        self._next: Callable[[], float] = self._check_retention
+        self._next: Callable[[], float] = self._open
         self._attempt = 0
         self._cursor: str | None = None
         self._asked_ms = 0
         self._asked = 0.0
         self._head: tuple[tuple[str, int], float] | None = None
+        self._answer: ReadResult | None = None
 
     def status(self) -> ShardStatus:
         """A snapshot; the fields are read without a lock and may be one answer apart."""
@@ -176,27 +181,6 @@ class ShardFetcher:
         self._next = doing
         return pause
 
-    def _check_retention(self) -> float:
-        """Name the gap if records after the committed position were removed before we read them."""
-        position = self._position
-        if position is not None and position.sequence_number is not None:
-            self._find_gap(position.sequence_number, position.arrival_ms)
-        return self._go_on(self._open)
-
-    def _find_gap(self, after: str, arrival_ms: int) -> None:
-        retention_ms = self._reader.retention_ms
-        if arrival_ms + retention_ms >= now_ms(self._clock):
-            return
-        first = self._reader.first_sequence_number(self.shard.shard)
-        if first is None or not is_after(first, after):
-            return
-        reason = (
-            f"the committed position is older than the retention of {retention_ms // 3_600_000} h: "
-            "records between may be lost"
-        )
-        log.error("%s: gap after %s, first kept %s: %s", self.shard, after, first, reason)
-        self._report_gap(Gap(self.shard, after, first, reason))
-
     def _open(self) -> float:
         seen = self._slicer.seen
         start = self._start if seen is None else Start("AFTER", sequence_number=seen)
@@ -230,10 +214,51 @@ class ShardFetcher:
         finally:
             self._credit.give_back(self._answer_bytes)
         self._count(answer)
-        self._cursor = answer.cursor
+        self._cursor, self._answer = answer.cursor, answer
+        self._next = self._judge_loss
+        return self._judge_loss()
+
+    def _judge_loss(self) -> float:
+        """Name the gap if records were removed between what we know and this answer.
+
+        However we came to be late: a long outage, a frozen process, a backlog that grew for a day.
+        Asked after the answer was read: what is removed later does not concern it.
+        """
+        answer = self._answer
+        assert answer is not None
+        retention_ms = self._reader.retention_ms
+        margin_ms = retention_ms // 10  # for clocks that differ: being asked costs one call
+        if self._known_ms + retention_ms - margin_ms < now_ms(self._clock):
+            self._is_doubtful = True  # until a record, or the end, shows whether there is a gap
+        if self._is_doubtful and (answer.records.num_rows or answer.cursor is None):
+            self._find_gap(answer.records, retention_ms)
+            self._is_doubtful = False
+        self._know_of(answer)
+        self._answer = None
         self._send(self._slicer.push(answer.records))
         self._next = self._adopt
         return self._adopt()
+
+    def _find_gap(self, records: pa.RecordBatch, retention_ms: int) -> None:
+        after = self._slicer.seen
+        kept = self._reader.first_sequence_number(self.shard.shard)
+        if kept is not None and not is_after(kept, after):
+            return  # our last record is still there, and so is everything after it
+        first = records["sequence_number"][0].as_py() if records.num_rows else None
+        reason = (
+            f"what was read last is older than the retention of {retention_ms // 3_600_000} h: "
+            "records between may be lost"
+        )
+        log.error("%s: gap after %s, first kept %s: %s", self.shard, after, first, reason)
+        self._report_gap(Gap(self.shard, after, first, reason))
+
+    def _know_of(self, answer: ReadResult) -> None:
+        """Up to when everything that arrived is read."""
+        if answer.behind_ms == 0:
+            self._known_ms = max(self._known_ms, self._asked_ms)
+        elif answer.records.num_rows:
+            newest_ms = answer.records["ts_arrival_ns"][-1].as_py() // 1_000_000
+            self._known_ms = max(self._known_ms, newest_ms)
 
     def _count(self, answer: ReadResult) -> None:
         size = int(answer.records.nbytes)

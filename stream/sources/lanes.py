@@ -28,7 +28,7 @@ from stream.slices import ShardPosition, ShardRef, Slice, SliceRule, empty_recor
 from stream.sources import ShardInfo, StreamReader
 from stream.sources.credit import Credit, StopRequestedError
 from stream.sources.fetcher import Gap, Pace, SealedSlices, ShardFetcher, ShardStatus
-from stream.sources.starts import choose_start, is_blocked, parse_start
+from stream.sources.starts import choose_start, is_blocked, parse_start, skipped_shards
 from stream.telemetry.logs import bind_log_context
 
 __all__ = ["CommittedPositions", "Gap", "Lanes", "SealedSlices", "ShardStatus", "lane_of"]
@@ -103,8 +103,10 @@ class Lanes:
         ]
         self._gaps: deque[Gap] = deque()
         self._listed: dict[str, ShardInfo] = {}
+        self._parents: dict[str, tuple[str, ...]] = {}
         self._fetchers: dict[str, ShardFetcher] = {}
         self._done: set[str] = set()
+        self._vanished: set[str] = set()
         self._waiting: tuple[ShardInfo, ...] = ()
         self._threads: list[threading.Thread] = []
         self._next_listing = clock.monotonic()
@@ -158,9 +160,20 @@ class Lanes:
         return False
 
     def parents_of(self, shard: ShardRef) -> tuple[str, ...]:
-        """The parents of a shard, as the stream last listed it."""
-        info = self._listed.get(shard.shard)
-        return info.parents if info else ()
+        """The parents of a shard, as the stream ever listed it here."""
+        return self._parents.get(shard.shard, ())
+
+    def ancestors_of(self, shard: ShardRef) -> frozenset[str]:
+        """All parents, grandparents ... of a shard, as far as they were ever listed here: a shard
+        at hand still has them when retention has removed both from the list.
+        """
+        found: set[str] = set()
+        queue = list(self.parents_of(shard))
+        while queue:
+            if (name := queue.pop()) not in found:
+                found.add(name)
+                queue.extend(self._parents.get(name, ()))
+        return frozenset(found)
 
     def gaps(self) -> list[Gap]:
         """Retention losses found since the last call."""
@@ -248,7 +261,7 @@ class Lanes:
             self._wake.clear()
             self._list()
             self._next_listing = now + self._list_shards_seconds
-        if self._new_shards() or not self._has_looked_back:
+        if self._new_shards() or self._vanished or not self._has_looked_back:
             positions = self._positions.read()
             self._end_lost(positions)
             self._open_ready(positions)
@@ -258,28 +271,53 @@ class Lanes:
     def _list(self) -> None:
         self._listed = {info.shard: info for info in self._reader.list_shards()}
         self._has_listed = True
+        self._parents |= {shard: info.parents for shard, info in self._listed.items()}
         for shard in [s for s, f in self._fetchers.items() if f.state == "ended"]:
             if shard not in self._listed:
                 self._past_retries += self._fetchers.pop(shard).retries
+                self._done.add(shard)
+        self._vanished |= {info.shard for info in self._waiting} - self._listed.keys()
 
     def _end_lost(self, positions: Mapping[str, ShardPosition]) -> None:
-        """Shards that left the list while nobody read: a gap each, and their end, so that it is
-        named once. Their hash keys are unknown: whoever has lane 0 does it.
-        """
-        if self._has_looked_back:
-            return
+        """Shards that left the list unread: a gap each, and their end, so that it is named once."""
+        lost = self._unlisted(positions)
+        if lost:
+            # The list may be older than the positions: another instance can have begun a shard in
+            # between, and ending that one would lose everything in it.
+            self._list()
+            lost = self._unlisted(positions)
         self._has_looked_back = True
-        for shard, position in positions.items():
-            if position.is_ended or shard in self._listed or 0 not in self._only:
-                continue
+        for shard in lost:
             ref = ShardRef(self._feed, str(self._reader.identity), shard)
-            after = position.sequence_number
+            after = positions[shard].sequence_number if shard in positions else None
             reason = (
                 "retention removed the shard before it was read to its end: records may be lost"
             )
             log.error("%s: gap after %s: %s", ref, after or "its start", reason)
             self._add_gap(Gap(ref, after, None, reason))
-            self._deliver(0, Slice(ref, after, empty_records(), ends_shard=True))
+            self._deliver(min(self._only), Slice(ref, after, empty_records(), ends_shard=True))
+            self._done.add(shard)
+
+    def _unlisted(self, positions: Mapping[str, ShardPosition]) -> list[str]:
+        """Shards that the stream no longer lists and the ledger has not applied to their end.
+
+        Those that waited here; parents of new shards that nobody ever listed; and, whose hash keys
+        are unknown, so whoever has lane 0 answers for them: those with a position, at the first
+        look, and numbers that were skipped.
+        """
+        parents = [p for info in self._new_shards() for p in info.parents]
+        unseen = [p for p in parents if p not in positions] if positions else []
+        found = dict.fromkeys([*sorted(self._vanished), *unseen])
+        if 0 in self._only:
+            found |= dict.fromkeys(skipped_shards(self._listed, positions))
+            found |= {} if self._has_looked_back else dict.fromkeys(positions)
+        return [
+            shard
+            for shard in found
+            if shard not in self._listed
+            and shard not in self._done
+            and not (shard in positions and positions[shard].is_ended)
+        ]
 
     def _new_shards(self) -> list[ShardInfo]:
         return [
@@ -305,10 +343,28 @@ class Lanes:
     def _open(self, info: ShardInfo, positions: Mapping[str, ShardPosition]) -> None:
         start = choose_start(info.shard, positions, self._first_start)
         lane, position = self._lane(info), positions.get(info.shard)
-        fetcher = self._build_fetcher(self._ref(info), lane, start, position)
+        known_ms = self._known_ms(info.shard, positions)
+        fetcher = self._build_fetcher(self._ref(info), lane, start, position, known_ms)
         self._fetchers[info.shard] = fetcher
         self._opened.append(fetcher)
         log.info("%s: opened in lane %d at %s", fetcher.shard, lane, start)
+
+    def _known_ms(self, shard: str, positions: Mapping[str, ShardPosition]) -> int | None:
+        """Everything that had arrived in a shard by then is applied or was read here: what came
+        later may be lost once it is older than the retention. None: nothing was promised yet.
+
+        A shard begins when its parents end, so it holds nothing older than what they hold.
+        """
+        if not positions:
+            return None
+        position, fetcher = positions.get(shard, ShardPosition(None)), self._fetchers.get(shard)
+        if position.start is not None and position.start.timestamp_ms is None:
+            return position.arrival_ms or None  # pinned by an older version, without its time
+        pinned_ms = position.start.timestamp_ms if position.start else None
+        info = self._listed.get(shard)
+        parents = [self._known_ms(name, positions) for name in info.parents] if info else []
+        tip_ms = fetcher.tip_ms if fetcher else None
+        return max(known or 0 for known in (position.arrival_ms, pinned_ms, tip_ms, *parents))
 
     def _run(
         self, name: str, work: Callable[[], None], fail: Callable[[BaseException], None]

@@ -15,10 +15,12 @@ from stream.slices import ShardPosition, Start
 from stream.sources import ShardInfo
 
 TRIM_HORIZON = Start("TRIM_HORIZON")
+SHARD_PREFIX = "shardId-"
 
 
 def parse_start(text: str, now_ms: int) -> Start:
-    """The `start` setting. LATEST becomes the time at which it is read, so that it can be repeated.
+    """The `start` setting. LATEST becomes the time at which it is read, so that it can be repeated;
+    TRIM_HORIZON carries it: what the stream held by then and removes unread is lost.
 
     >>> parse_start("1970-01-01T00:00:01", now_ms=0).timestamp_ms
     1000
@@ -26,7 +28,7 @@ def parse_start(text: str, now_ms: int) -> Start:
     Start(at='AT_TIMESTAMP', sequence_number=None, timestamp_ms=7)
     """
     if text == "TRIM_HORIZON":
-        return TRIM_HORIZON
+        return Start("TRIM_HORIZON", timestamp_ms=now_ms)
     if text == "LATEST":
         return Start("AT_TIMESTAMP", timestamp_ms=now_ms)
     try:
@@ -66,3 +68,27 @@ def is_blocked(
         parent in listed and not (parent in positions and positions[parent].is_ended)
         for parent in shard.parents
     )
+
+
+def skipped_shards(
+    listed: Mapping[str, ShardInfo], positions: Mapping[str, ShardPosition]
+) -> list[str]:
+    """Shards that came and went unseen: Kinesis numbers them, and a number above every one that the
+    ledger knows is missing below the newest listed one.
+
+    >>> info = ShardInfo("shardId-000000000004", (), 0, 0, is_closed=False)
+    >>> skipped_shards({info.shard: info}, {"shardId-000000000002": ShardPosition(None)})
+    ['shardId-000000000003']
+    """
+    known = max((_number(shard) for shard in positions), default=-1)
+    newest = max((_number(shard) for shard in listed), default=-1)
+    if known < 0:
+        return []
+    names = (f"{SHARD_PREFIX}{number:012d}" for number in range(known + 1, newest))
+    return [name for name in names if name not in listed]
+
+
+def _number(shard: str) -> int:
+    """The number in a shard's id; -1 if it has none."""
+    digits = shard.removeprefix(SHARD_PREFIX)
+    return int(digits) if shard.startswith(SHARD_PREFIX) and digits.isdecimal() else -1
