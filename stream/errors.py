@@ -9,7 +9,8 @@
     │   ├── StoreUnavailableError    the store or the stream did not answer
     │   ├── CommitConflictError      another writer committed first
     │   ├── SealedDifferentlyError   another instance cut this slice elsewhere: restart
-    │   └── ReplayedMeanwhileError   a replay changed what our dedup remembers: restart
+    │   ├── ReplayedMeanwhileError   a replay changed what our dedup remembers: restart
+    │   └── PeerLostError            another process of the cluster is gone: restart all
     └── FatalError               a person is needed
         ├── PositionExpiredError     records were lost to retention
         ├── OutOfOrderError          a shard's sequence numbers went back
@@ -66,6 +67,10 @@ class SealedDifferentlyError(RetryableError):
 
 class ReplayedMeanwhileError(RetryableError):
     """A replay changed rows that decided what we dropped; a restart reads them as they are."""
+
+
+class PeerLostError(RetryableError):
+    """Another process of the cluster ended or cannot be reached; all of them must start again."""
 
 
 class FatalError(PipelineError):

@@ -50,6 +50,9 @@ class SliceResult:
     record: SliceRecord
     files: tuple[StagedFile, ...] = ()
     totals: pa.Table | None = None
+    gaps: tuple[GapRecord, ...] = ()
+    """From a process that does not commit (`member.pass_on`), as the parents."""
+    parents: tuple[str, ...] | None = None
 
 
 @dataclass(slots=True)
@@ -288,8 +291,8 @@ class RoadCommitter:
         with log_context(trace_id=begun.trace_id):
             entry = self._ledger.commit_slices(
                 [(result.record, result.files) for result in results],
-                self._take_gaps(),
-                self._parents_of,
+                [*self._take_gaps(), *(gap for result in results for gap in result.gaps)],
+                _known_parents(results, self._parents_of),
                 lambda others: self._check_replays(others, results),
             )
         self.tally.conflicts = self._ledger.conflicts
@@ -340,6 +343,16 @@ class RoadCommitter:
         """A clean end: corrections that bars still wait for are applied."""
         if self._bars is not None:
             self._bars.flush()
+
+
+def _known_parents(
+    results: Sequence[SliceResult], parents_of: Callable[[ShardRef], tuple[str, ...]]
+) -> Callable[[ShardRef], tuple[str, ...]]:
+    """`parents_of`, unless a result brings them."""
+    brought = {r.record.shard: r.parents for r in results if r.parents is not None}
+    if not brought:
+        return parents_of
+    return lambda shard: brought[shard] if shard in brought else parents_of(shard)
 
 
 def _record(item: Slice, **counts: object) -> SliceRecord:

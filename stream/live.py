@@ -13,29 +13,28 @@ from dataclasses import dataclass
 from stream.bar_keeper import open_bars
 from stream.bronze import BronzeSeals
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
+from stream.cluster import ALONE, Cluster
 from stream.dedup import Dedup, horizon_ns
 from stream.engine import Epoch, Stop, build_dataflow, run_dataflow, watch_epochs
 from stream.feeds import load_feed
-from stream.flow import Observer, Road, RoadCommitter, Tally
+from stream.flow import Observer, Road, RoadCommitter, SliceResult, Tally
 from stream.heartbeat import Heartbeat, pulse_path
 from stream.lake.connect import Lake, connect_lake
 from stream.lake.entries import GapRecord
 from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.masking import open_masker, pin_masker
+from stream.member import CommittedWatch, pass_on
 from stream.observe.table_watch import TableWatch
 from stream.settings import Settings
 from stream.silver import SilverKeys
-from stream.slices import ShardPosition, ShardRef
+from stream.slices import ShardPosition, ShardRef, Slice
 from stream.sources import ShardInfo, StreamReader
 from stream.sources.choose import open_reader
 from stream.sources.lanes import Lanes, ShardStatus
 from stream.sources.starts import parse_start
 from stream.telemetry.frontier import Reached, ReadState, frontier_ms
 from stream.telemetry.logs import log_context
-
-WATCHDOG_EPOCHS = 5
-WATCHDOG_MIN_SECONDS = 60.0
 
 
 def run_feed(
@@ -47,8 +46,12 @@ def run_feed(
     on_commit: Callable[[Tally], None] = lambda _: None,
     observer: Observer | None = None,
     clock: Clock = SYSTEM_CLOCK,
+    cluster: Cluster = ALONE,
 ) -> Tally:
     """Run a feed until `stop` is requested; return what was committed.
+
+    Args: cluster: which part of the dataflow this process is; only process 0 commits. After an
+    error, a process of a cluster must leave at once (`engine.run_dataflow`).
 
     Raises: ConfigError (no stream, no lake, no permission), FatalError (a person is needed),
     RetryableError (a restart will do: another instance was first, or a service is away).
@@ -61,9 +64,10 @@ def run_feed(
     table = lake.table(contract)
     pin_masker(table, masker)
     ledger = Ledger(feed, table, lake.store, clock)
-    pin_start(ledger, source, feed, settings.start, clock)
-    lanes = _open_lanes(settings, feed, source, lake, clock)
-    bars = open_bars(lake, contract, ledger, leaves_batch=True)
+    if cluster.is_committer:
+        pin_start(ledger, source, feed, settings.start, clock)
+    lanes = _open_lanes(settings, feed, source, lake, clock=clock, cluster=cluster)
+    bars = open_bars(lake, contract, ledger, leaves_batch=True) if cluster.is_committer else None
     if bars is not None:
         bars.catch_up()
     keys = SilverKeys(contract, lake.table(contract), lake.store, lanes.ancestors_of)
@@ -89,18 +93,32 @@ def run_feed(
     _resume(road, committer, ledger)
     epoch = Epoch(stop, settings.epoch_max_bytes, clock)
     flow = build_dataflow(
-        feed, lanes, road.process, committer, epoch=epoch, epoch_seconds=settings.epoch_seconds
+        feed,
+        lanes,
+        _processing(road, lanes, cluster),
+        committer,
+        epoch=epoch,
+        epoch_seconds=settings.epoch_seconds,
+        cluster=cluster,
     )
     watch = TableWatch(table, source, settings.table_watch_seconds, clock)
-    body = _Body(epoch, road, committer, lanes, lake.store, watch, started_ms)
-    pulse = Heartbeat(pulse_path(settings.home, feed), feed, body.beat, clock)
-    watch_epochs(epoch, max(WATCHDOG_MIN_SECONDS, WATCHDOG_EPOCHS * settings.epoch_seconds))
+    committed = CommittedWatch(
+        lambda: ledger.head().positions, committer.reached, settings.epoch_seconds
+    )
+    body = _Body(epoch, road, committer, lanes, lake.store, watch, started_ms, cluster)
+    pulse = Heartbeat(pulse_path(settings.home, feed, cluster.index), feed, body.beat, clock)
+    watch_epochs(epoch, settings.stall_limit_seconds)
     pulse.start()
-    lanes.start()
+    if cluster.is_alone:
+        lanes.start()
+    else:  # process 0 has pinned where a first start begins by then
+        epoch.on_meet = lanes.start
+    if not cluster.is_committer:
+        committed.start()
     watch.start()
     try:
         with log_context(feed=feed):
-            run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds)
+            run_dataflow(flow, epoch, epoch_seconds=settings.epoch_seconds, cluster=cluster)
         ending = threading.Thread(target=lanes.stop, name="stop-lanes")  # beside the last work
         ending.start()
         committer.finish()
@@ -109,6 +127,7 @@ def run_feed(
         lanes.stop()
         road.close()
         watch.stop()
+        committed.stop()
         pulse.stop()
     return committer.tally
 
@@ -137,24 +156,33 @@ def _first_position(shard: ShardInfo, start: str, clock: Clock) -> ShardPosition
 
 class _LedgerPositions:
     """Committed positions for the lanes, read through a table handle of their own: the lanes'
-    listing thread and the committer must not share one.
+    listing thread and the committer must not share one. Opened when it is needed: in a process
+    that does not commit, the first start is pinned by then.
     """
 
-    def __init__(self, ledger: Ledger, stream: str) -> None:
-        self._ledger, self._stream = ledger, stream
+    def __init__(self, lake: Lake, feed: str, stream: str) -> None:
+        self._lake, self._feed, self._stream = lake, feed, stream
+        self._ledger: Ledger | None = None
 
     def read(self) -> Mapping[str, ShardPosition]:
+        if self._ledger is None:
+            self._ledger = self._lake.ledger(self._feed)[1]
         return self._ledger.positions(self._stream)
 
 
 def _open_lanes(
-    settings: Settings, feed: str, reader: StreamReader, lake: Lake, clock: Clock
+    settings: Settings,
+    feed: str,
+    reader: StreamReader,
+    lake: Lake,
+    *,
+    clock: Clock,
+    cluster: Cluster,
 ) -> Lanes:
-    _, ledger = lake.ledger(feed)
     return Lanes(
         feed,
         reader,
-        _LedgerPositions(ledger, str(reader.identity)),
+        _LedgerPositions(lake, feed, str(reader.identity)),
         BronzeSeals(lake.store),
         settings.slice_rule,
         lanes=settings.lanes,
@@ -164,7 +192,16 @@ def _open_lanes(
         start=settings.start,
         queue_bytes=settings.epoch_max_bytes // 4,
         clock=clock,
+        only=cluster.own_lanes(settings.lanes),
     )
+
+
+def _processing(
+    road: Road, lanes: Lanes, cluster: Cluster
+) -> Callable[[Sequence[Slice]], list[SliceResult]]:
+    if cluster.is_committer:
+        return road.process
+    return pass_on(road.process, lambda: _gaps(lanes), lanes.parents_of)
 
 
 def _gaps(lanes: Lanes) -> list[GapRecord]:
@@ -190,6 +227,7 @@ class _Body:
     store: Store
     watch: TableWatch
     started_ms: int
+    cluster: Cluster
 
     def beat(self) -> dict[str, object]:
         shards = self.lanes.status()
@@ -202,7 +240,8 @@ class _Body:
             "requests": dict(self.store.requests),
             "retries": self.lanes.retries,
             "retention_ms": self.watch.retention_ms,
-            "table": self.watch.facts(),
+            "table": self.watch.facts() if self.cluster.is_committer else {},
+            "parts": self.cluster.processes if self.cluster.is_on_one_machine else 1,
         }
 
     def _frontiers(self, shards: Sequence[ShardStatus]) -> dict[str, int]:

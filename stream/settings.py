@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from stream.addresses import check_place
 from stream.clock import parse_time_ms
 from stream.errors import ConfigError
 from stream.failpoints import parse_rules
@@ -30,6 +31,9 @@ from stream.slices import SliceRule
 
 PII_KEY_CHARACTERS = 32
 """At least so long: the masked names are few and known, so the key is all that hides them."""
+
+
+STALLED_EPOCHS = 5
 
 
 class Settings(BaseSettings):
@@ -84,6 +88,25 @@ class Settings(BaseSettings):
     epoch_seconds: float = Field(10.0, ge=0.05, le=900, description="Commit interval")
     epoch_max_bytes: int = Field(
         256_000_000, ge=1_000_000, description="Payload read per epoch: the back-pressure credit"
+    )
+    processes: int = Field(
+        1, ge=1, le=256, description="Processes that share the lanes of one feed's dataflow"
+    )
+    process_index: int | None = Field(
+        None,
+        ge=0,
+        description="Which of the addresses this process is; unset: it starts all of them itself",
+    )
+    addresses: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.:\[\],-]+$",
+        description="host:port of each process of one dataflow, comma-separated, the same in all",
+    )
+    stall_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=3_600,
+        description="A process leaves when no epoch ended for so long, or for 5 epochs",
     )
     list_shards_seconds: float = Field(5.0, ge=0.1, le=300, description="Shard listing interval")
     poll_ms: int = Field(
@@ -259,6 +282,12 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_cluster(self) -> Self:
+        given = self.processes if "processes" in self.model_fields_set else None
+        check_place(self.process_index, self.process_addresses, given, self.lanes)
+        return self
+
     def _real_services(self) -> list[str]:
         """The services of AWS that no emulator stands in for."""
         if self.aws == "embedded" and aws_endpoint("kinesis") is None:
@@ -271,6 +300,16 @@ class Settings(BaseSettings):
             "dynamodb": self.claims == "dynamodb",
         }
         return [name for name, is_needed in needed.items() if is_needed and _is_real(name)]
+
+    @property
+    def process_addresses(self) -> tuple[str, ...]:
+        """Where each process of the cluster listens; empty: this is none."""
+        return tuple(self.addresses.split(",")) if self.addresses else ()
+
+    @property
+    def stall_limit_seconds(self) -> float:
+        """How long no epoch may end before a process counts as stalled."""
+        return max(self.stall_seconds, STALLED_EPOCHS * self.epoch_seconds)
 
     @property
     def zones(self) -> dict[str, str]:

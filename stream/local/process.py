@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from stream.clock import SYSTEM_CLOCK, Clock
 from stream.errors import ConfigError
@@ -32,9 +33,11 @@ class ProcessId:
 
 
 def spawn(
-    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path], log: Path | None, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own, output appended to `log`, killed if we die.
+    """Start a command in a session of its own, killed if we die.
+
+    Its output is appended to `log`; None: it goes where ours goes.
 
     The kernel watches the *thread* that calls this: call it from one that lives as long as the
     child should. Raises: ConfigError when it cannot be started or its log cannot be written.
@@ -44,25 +47,36 @@ def spawn(
 
 
 def spawn_daemon(
-    command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None
+    command: Sequence[str | Path], log: Path | None, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a command in a session of its own that outlives us, output appended to `log`.
+    """Start a command in a session of its own that outlives us, output as for `spawn`.
 
     Raises: ConfigError as for `spawn`.
     """
     try:
+        if log is None:
+            return _popen(command, env, None, None)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            return subprocess.Popen(  # noqa: S603  # nosec B603: our own commands, no shell
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                env=env,
-            )
+            return _popen(command, env, output, subprocess.STDOUT)
     except OSError as error:
         raise ConfigError(f"cannot start {command[0]} (log {log}): {error.strerror}") from error
+
+
+def _popen(
+    command: Sequence[str | Path],
+    env: Mapping[str, str] | None,
+    stdout: IO[bytes] | None,
+    stderr: int | None,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603  # nosec B603: our own commands, no shell
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=True,
+        env=env,
+    )
 
 
 def identify(pid: int) -> ProcessId | None:

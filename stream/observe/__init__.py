@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from stream.clock import SYSTEM_CLOCK, Clock
+from stream.cluster import cluster_of
 from stream.flow import Begun, Tally
 from stream.lake.entries import Entry, SliceRecord
 from stream.observe.cost import Prices
@@ -92,7 +93,14 @@ def observe(
         seen.exporters.callback(seen.traces.close)
     if has_metrics:
         prices = Prices.of(settings)
-        seen.metrics = FeedMetrics(feed, settings.home, settings.epoch_seconds, clock, prices)
+        seen.metrics = FeedMetrics(
+            feed,
+            settings.home,
+            settings.stall_limit_seconds,
+            clock,
+            prices,
+            cluster=cluster_of(settings),
+        )
         _export(seen, seen.metrics, settings, feed, write)
     return seen
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
+from stream.cluster import ALONE, Cluster
 from stream.feeds import load_feed
 from stream.feeds.contract import REASONS
 from stream.flow import Tally
-from stream.heartbeat import Pulse, read_pulse
+from stream.heartbeat import Pulse, read_part, read_pulse
 from stream.lake.entries import Entry, SliceRecord
 from stream.observe.cost import CostMeter, Prices
 from stream.sessions import market_state
@@ -46,7 +47,6 @@ SHARD_GAUGES = (
     "headrace_retention_used_ratio",
 )
 STALE_PULSE_SECONDS = 15.0
-STALLED_EPOCHS = 5
 
 
 @dataclass(slots=True)
@@ -59,20 +59,28 @@ class _Seen:
 
 
 class FeedMetrics:
-    """Keeps one feed's instruments up to date. Updates from any thread."""
+    """Keeps one feed's instruments up to date. Updates from any thread.
+
+    Process 0 of a cluster on one machine speaks for all of it, but for the latency of slices until
+    Bronze, which it knows of its own. Across hosts each speaks for its own shards, and no one but
+    process 0 of commits.
+    """
 
     def __init__(
         self,
         feed: str,
         home: Path,
-        epoch_seconds: float,
+        stall_seconds: float,
         clock: Clock = SYSTEM_CLOCK,
         prices: Prices | None = None,
+        *,
+        cluster: Cluster = ALONE,
     ) -> None:
+        """`stall_seconds`: without the end of an epoch, then the dataflow is not healthy."""
         self.instruments = Instruments()
         self._feed, self._home, self._clock = feed, home, clock
         self._contract = load_feed(feed)
-        self._limit_seconds = max(60.0, STALLED_EPOCHS * epoch_seconds)
+        self._limit_seconds, self._cluster = stall_seconds, cluster
         self._meter = CostMeter(prices or Prices(0, 0, 0, 0))
         self._lock = threading.Lock()
         self._seen = _Seen()
@@ -105,7 +113,7 @@ class FeedMetrics:
     def refresh(self) -> Pulse | None:
         """Bring everything up to date with the pulse; the pulse, None if there is none."""
         self._set("headrace_market_open", self._is_market_open())
-        pulse = read_pulse(self._home, self._feed)
+        pulse = self._read_pulse()
         if pulse is None:
             return None
         with self._lock:
@@ -119,6 +127,11 @@ class FeedMetrics:
         if pulse is None or pulse.age_seconds(self._clock) > STALE_PULSE_SECONDS:
             return False
         return pulse.epoch_age_seconds < self._limit_seconds
+
+    def _read_pulse(self) -> Pulse | None:
+        if self._cluster.is_committer:
+            return read_pulse(self._home, self._feed)
+        return read_part(self._home, self._feed, self._cluster.index)
 
     def _begin(self) -> None:
         """Zero is a value: a series that appears with its first reject shows no increase."""
@@ -138,7 +151,8 @@ class FeedMetrics:
         self._set("headrace_min_messages_per_minute", volume.min_per_minute)
         self._set("headrace_max_messages_per_minute", volume.max_per_minute)
         started = now_ms(self._clock) / 1000
-        for name in ("start", "last_commit", "epoch_end"):
+        names = ("start", "epoch_end", *(("last_commit",) if self._cluster.is_committer else ()))
+        for name in names:
             self._set(f"headrace_{name}_timestamp_seconds", started)
 
     def _count(self, tally: Tally) -> None:

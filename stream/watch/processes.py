@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.clock import SYSTEM_CLOCK, Clock, now_ms
-from stream.heartbeat import Pulse, read_pulse
+from stream.heartbeat import Pulse, join_pulses, read_parts
 from stream.local.process import identify, is_running, last_line
 from stream.local.state import PlatformState, ProcessState, read_state, state_path
 from stream.settings import Settings
@@ -24,7 +24,7 @@ from stream.watch.state import Platform, Process
 class Life:
     """A feed's dataflow here. `process`: the supervisor's word, None if it does not run it.
 
-    `is_alive`: whether the writer of the last pulse exists; None without a pulse.
+    `is_alive`: whether every writer of the last pulse exists; None without a pulse.
     """
 
     process: str | None = None
@@ -49,7 +49,8 @@ def read_life(
 ) -> Life:
     """Whether a feed's dataflow runs here, and what it said last."""
     home = settings.home.absolute()
-    pulse = read_pulse(home, feed)
+    parts = read_parts(home, feed)
+    pulse = join_pulses(parts)
     found = next((p for p in state.processes if p.name == feed), None)
     if state.phase in {"stopped", "failed"}:
         found = None
@@ -62,7 +63,7 @@ def read_life(
     pid = found.process.pid if found and found.process and process == "running" else None
     if pulse is None:
         return Life(process, pid, said)
-    is_alive = is_writer_alive(pulse)
+    is_alive = all(map(is_writer_alive, parts))
     if not is_alive and found is None and _was_stopped_after(home, pulse):
         return Life()
     age_ms = max(0, now_ms(clock) - pulse.updated_ms)

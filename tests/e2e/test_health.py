@@ -33,7 +33,7 @@ def ask(port: int, path: str) -> tuple[int, str]:
 
 def test_healthz_turns_unhealthy_when_epochs_stall_or_the_pulse_stops(tmp_path: Path) -> None:
     clock = ManualClock(1_764_000_000_000_000_000)
-    metrics = FeedMetrics("trades", tmp_path, 20.0, clock)
+    metrics = FeedMetrics("trades", tmp_path, 100.0, clock)
     path = pulse_path(tmp_path, "trades")
     path.parent.mkdir(parents=True)
 

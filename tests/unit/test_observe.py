@@ -29,7 +29,7 @@ def clock():
 def metrics(home, clock):
     (home / "run").mkdir(parents=True)
     prices = Prices(task_hour=10, shard_hour=5, write=0.001, read=0)
-    return FeedMetrics("trades", home, 10.0, clock, prices)
+    return FeedMetrics("trades", home, 60.0, clock, prices)
 
 
 def write_pulse(home, clock, epoch_age_seconds=1.0, state="reading", **more):
@@ -127,7 +127,7 @@ def test_market_of_the_contract_decides_what_is_open(home, clock, monkeypatch):
     sunday, monday = 1_764_518_400, 1_764_604_800  # 2025-11-30 and 12-01, 16:00 UTC
     found = []
     for seconds in (sunday, monday):
-        watched = FeedMetrics("trades", home, 10.0, ManualClock(seconds * 10**9))
+        watched = FeedMetrics("trades", home, 60.0, ManualClock(seconds * 10**9))
         watched.refresh()
         gauge = watched.instruments.gauge("headrace_market_open", feed="trades")
         found.append(gauge._value.get())
