@@ -40,6 +40,11 @@ HOUR_MS = 3_600_000
 PAUSES_SECONDS = (0.2, 0.5, 1.0)
 """Before a question about the stream is asked again: at a start, and for a shard's first slice,
 there are no lanes that would, and one 503 would cost a restart."""
+ANSWER_BYTES = 10_000_000
+"""The service's own cap of an answer. Emulators know none, and a backlog of large records came as
+one answer of gigabytes."""
+FIRST_RECORD_BYTES = 10_000
+"""A record's size as long as none was seen: the first answer of a shard has at most 1,000."""
 _FIRST_RECORD_TRIES = 20
 
 
@@ -60,6 +65,7 @@ class KinesisReader:
         self._client = make_client(region, connections)
         self._lock = threading.Lock()
         self._known: _Summary | None = None
+        self._record_bytes: dict[str, int] = {}
 
     @property
     def identity(self) -> StreamIdentity:
@@ -90,8 +96,11 @@ class KinesisReader:
         )
         return str(answer["ShardIterator"])
 
-    def read(self, shard: str, cursor: str, limit: int = 10_000) -> ReadResult:  # noqa: ARG002
+    def read(self, shard: str, cursor: str, limit: int = 10_000) -> ReadResult:
+        limit = min(limit, self._limit(shard))
         answer = self._call("GetRecords", ShardIterator=cursor, Limit=limit)
+        if rows := answer["Records"].num_rows:
+            self._record_bytes[shard] = max(answer["Records"].nbytes // rows, 1)
         # A null iterator says: closed, and read to its end.
         return ReadResult(
             answer["Records"], answer["NextShardIterator"], answer["MillisBehindLatest"]
@@ -109,6 +118,10 @@ class KinesisReader:
                 return None
             cursor = answer.cursor
         return None
+
+    def _limit(self, shard: str) -> int:
+        """So many records as the last answer's size lets expect in a full one."""
+        return max(ANSWER_BYTES // self._record_bytes.get(shard, FIRST_RECORD_BYTES), 1)
 
     def _ask(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """`_call`, a few times: for what is asked seldom and nothing goes on without."""
