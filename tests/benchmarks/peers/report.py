@@ -140,7 +140,7 @@ def write_plot(rows: list[Row], machine: str, path: Path) -> None:
     figure = Figure(figsize=(13, 1.9 + 0.62 * len(shown)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = (
-        ("CPU-seconds per million records (less is better)", "{:.2f}",
+        ("CPU-s per million records (less is better)", "{:.2f}",
          [row.cpu_seconds_per_million for row in shown]),
         ("records a second (more is better)", "{:,.0f}",
          [row.records_per_second for row in shown]),
