@@ -11,6 +11,8 @@ MONGO := $(VENV)/mongo/bin
 TOOLS := $(VENV)/tools
 CHECKOV := $(VENV)/checkov
 POLICIES := $(VENV)/policies
+KCL := $(VENV)/kcl
+FUZZ := $(VENV)/fuzz
 ARGS ?=
 # One more than cores: many a test waits for a process that it has started.
 WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
@@ -19,7 +21,8 @@ WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 
-.PHONY: help demo test setup setup-dev setup-extras mongo tools scan slow lint types layers format ci lock clean
+.PHONY: help demo test setup setup-dev setup-extras mongo kcl tools scan slow soak fuzz peers lint types \
+  layers format ci lock clean
 
 help: ## This list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +42,14 @@ mongo: $(CORE) ## Install a MongoDB-wire server for the tests
 	@test -x $(MONGO)/secantusd-py || { $(BIN)/python -m venv $(VENV)/mongo && \
 	  $(MONGO)/pip --quiet --disable-pip-version-check install secantusdb==0.7.0b3; }
 
+# The Kinesis Client Library and, where npm is, the one emulator that closes a shard as AWS does:
+# beside headrace's libraries, not among them.
+kcl: $(KCL)/.tools ## Install the Kinesis Client Library for the archiver's slow test
+	@if command -v npm >/dev/null; then \
+	  test -d $(KCL)/node/node_modules/kinesis-local || \
+	  npm install --silent --no-audit --no-fund --prefix $(KCL)/node kinesis-local@0.6.2; \
+	else echo "no npm: tests/archive's live test will be skipped"; fi
+
 # The scanners: environments of their own, because they pin what headrace needs newer.
 tools: $(TOOLS)/.tools $(CHECKOV)/.tools $(POLICIES)/.tools ## Install the scanners and the policy pack's SDK
 
@@ -50,6 +61,16 @@ setup-extras: $(CORE) ## Install Prefect and MongoDB's driver as well (`headrace
 
 setup: $(CORE) ## Install what `headrace` needs, nothing else
 setup-dev: $(DEV) ## Install the developer's tools as well
+
+soak: $(DEV) ## The whole platform at full rate; options: make soak ARGS="--minutes 60"
+	@$(BIN)/python tests/benchmarks/soak.py $(ARGS)
+
+fuzz: $(DEV) $(FUZZ)/.tools ## Every decoder for any bytes; options: make fuzz ARGS="--seconds 60"
+	@$(BIN)/python tests/fuzz/run.py $(ARGS)
+
+peers: $(DEV) ## Install DuckDB's, Spark's, Flink's … runners (2.5 GB) and compare; ARGS="--runs 3"
+	@$(BIN)/python tests/benchmarks/peers/install.py
+	@$(BIN)/python tests/benchmarks/peers/compare.py $(ARGS)
 
 lint: $(DEV) ## Style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -90,6 +111,14 @@ $(TOOLS)/.tools: deploy/tools/requirements.txt deploy/bootstrap
 
 $(POLICIES)/.tools: infra/policies/requirements.txt deploy/bootstrap
 	@deploy/bootstrap $(POLICIES) $< --lock-only
+	@touch $@
+
+$(KCL)/.tools: deploy/tools/kcl.txt deploy/bootstrap
+	@deploy/bootstrap $(KCL) $< --lock-only
+	@touch $@
+
+$(FUZZ)/.tools: deploy/tools/fuzz.txt deploy/bootstrap
+	@deploy/bootstrap $(FUZZ) $< --lock-only
 	@touch $@
 
 $(CHECKOV)/.tools: deploy/tools/checkov.txt deploy/bootstrap

@@ -1,6 +1,6 @@
 """The archiver with the real client library: two workers, kill -9, a split, then the road.
 
-Needs .venv/kcl (see deploy/tools/kcl.txt) and node: of the emulators only kinesis-local closes
+Needs .venv/kcl (`make kcl`) and node: of the emulators only kinesis-local closes
 shards as the library wants it; its lease table and the lake are in the embedded one.
 """
 
@@ -39,7 +39,7 @@ def _missing() -> str:
     needs = {"kcl_rs": (PACKAGES / "kcl_rs").is_dir(), "kinesis-local": MOCK.is_file()}
     absent = [name for name, is_there in needs.items() if not is_there]
     if absent:
-        return f"{' and '.join(absent)} not in .venv/kcl; deploy/tools/kcl.txt says how"
+        return f"{' and '.join(absent)} not in .venv/kcl; `make kcl` installs them"
     return "" if shutil.which("node") else "no `node` on the PATH for kinesis-local"
 
 
