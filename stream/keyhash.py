@@ -88,12 +88,12 @@ class KeySet:
 
     def _add_many(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
         fresh = np.zeros(len(hashes), dtype=bool)
+        if 2 * (self._count + len(hashes)) > 1 << self._bits:
+            self._grow(2 * (self._count + len(hashes)))  # first: it may move keys to the sorted
         if len(self._sorted):
             rows = np.flatnonzero(~is_among(hashes, self._sorted))
         else:
             rows = np.arange(len(hashes))
-        if 2 * (self._count + len(rows)) > 1 << self._bits:
-            self._grow(2 * (self._count + len(rows)))
         left = self._insert(hashes, rows, fresh)
         if len(left):
             new, first = np.unique(hashes[left], return_index=True)
@@ -103,10 +103,6 @@ class KeySet:
 
     def _known(self) -> Hashes:
         return self._table[np.flatnonzero(self._table != _EMPTY)]
-
-    def _reset(self) -> None:
-        self._bits, self._count = 0, 0
-        self._table: Hashes = np.zeros(1 + _MAX_PROBES, np.uint64)
 
     def _grow(self, places: int) -> None:
         """A table of at least so many places. In order, each hash's place follows from the last."""

@@ -56,6 +56,12 @@ def test_key_set_of_hashes_made_to_collide_is_right_and_quick(frozen_after: set[
     check([crowd, [*crowd, *range(5000, 9000)], [0, *crowd]], frozen_after)
 
 
+def test_key_set_that_crowds_as_it_grows_knows_what_it_moved() -> None:
+    crowd = [k << 40 for k in range(300)]  # apart in a small table, in one place of a large one
+    spread = [k << 55 for k in range(1, 500)]
+    check([spread, crowd, [*crowd, *range(2**63, 2**63 + 5000)], [*spread, *crowd]], set())
+
+
 def test_key_set_grows_past_a_slice() -> None:
     numbers = np.random.default_rng(7).integers(0, 2**63, 40_000).astype(np.uint64)
     batches = np.array_split(np.concatenate([numbers, numbers[::7]]), 4)
