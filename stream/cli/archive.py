@@ -24,7 +24,7 @@ from stream.cli.output import json_option, print_json
     "--worker",
     metavar="NAME",
     help="This worker's name in the lease table; unset: a new one at each start. A restart under "
-    "the same name has its shards back at once. Never give it to two at a time.",
+    "the same name goes on with its shards. Never give it to two at a time.",
 )
 @json_option
 def archive(feed: str, coordinator: str, worker: str | None, as_json: bool) -> None:
