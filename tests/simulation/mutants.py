@@ -110,11 +110,6 @@ def commit_without_compare(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory_tables.HeldTable, "swap", swap)
 
 
-def lost_answer_is_success(patch: pytest.MonkeyPatch) -> None:
-    """A commit whose answer was lost is taken for done, without reading back."""
-    patch.setattr(ledger.Ledger, "_landed", lambda self, path, number, cause: True)
-
-
 def cuts_not_adopted(patch: pytest.MonkeyPatch) -> None:
     """A restart cuts slices anew, whatever Bronze holds."""
     patch.setattr(BronzeSeals, "find", lambda self, *which: None)
@@ -158,7 +153,6 @@ MUTANTS: Mapping[str, Plant] = {
         position_moves_at_failure,
         slices_applied_twice,
         commit_without_compare,
-        lost_answer_is_success,
         cuts_not_adopted,
         child_opened_early,
         reopened_at_the_tip,
