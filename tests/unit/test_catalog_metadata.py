@@ -39,6 +39,16 @@ def test_kept_metadata_is_what_the_file_holds(lake):
     assert table.iceberg.metadata == as_on_disk(table)
 
 
+def test_file_is_written_as_the_library_would_to_the_byte(lake):
+    table = lake.table(load_feed("trades"))
+    awkward = '"snapshots":[]'  # of which the first in the file is the one that is filled
+    for number in range(4):
+        table.append([], {"test.number": awkward}, {"test.number": f"{number}{awkward}"})
+    address = table.iceberg.metadata_location
+    with table.iceberg.io.new_input(address).open() as file:
+        assert file.read() == table.iceberg.metadata.model_dump_json().encode()
+
+
 def test_another_writers_commit_is_seen_and_refuses_ours(lake):
     mine, theirs = lake.table(load_feed("trades")), lake.table(load_feed("trades"))
     before = mine.iceberg.metadata.model_dump_json()
