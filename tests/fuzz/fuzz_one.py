@@ -29,6 +29,8 @@ MODULES = (
 )  # fmt: skip
 """Whose branches guide Atheris."""
 MAX_BYTES = 8_192
+CHANGED = 23
+"""Payloads of a slice that are changed, each in another way."""
 
 
 class Findings:
@@ -94,6 +96,7 @@ def main() -> None:
 
 def _fuzz_blindly(options: argparse.Namespace, findings: Findings) -> None:
     from decoders import decoders  # noqa: PLC0415 - must come after Atheris' instrumentation
+    from feed_checks import BETWEEN  # noqa: PLC0415
     from mutation import mutate  # noqa: PLC0415
 
     decoder = decoders()[options.decoder]
@@ -102,7 +105,13 @@ def _fuzz_blindly(options: argparse.Namespace, findings: Findings) -> None:
     for seed in seeds:
         findings.watch(decoder.check, seed)
     while time.monotonic() < end:
-        data = mutate(rng.choice(seeds), rng, seeds)[:MAX_BYTES]
+        if decoder.is_slice:
+            first = rng.choice(seeds)
+            base = first if rng.random() < 0.5 else mutate(first, rng, seeds)
+            payloads = [mutate(rng.choice((base, first)), rng, seeds) for _ in range(CHANGED)]
+            data = BETWEEN.join([base, *(payload[:MAX_BYTES] for payload in payloads)])
+        else:
+            data = mutate(rng.choice(seeds), rng, seeds)[:MAX_BYTES]
         findings.watch(decoder.check, data)
 
 

@@ -9,10 +9,10 @@ Guided by coverage with Atheris, from an environment of its own:
     python -m venv --without-pip .venv/fuzz
     uv pip install --python .venv/fuzz/bin/python --require-hashes -r deploy/tools/fuzz.txt
 
-Without it the same changes are made blindly. The environment in which this runs must be able to
-import headrace; Atheris' process borrows its libraries. Findings are inputs in
-tests/fixtures/fuzz/<decoder>/, which a fast test replays from then on: mend the decoder, keep the
-file. Exit code 1 if there are any.
+Without it the same changes are made blindly, and so they are to feeds, whose inputs are slices. The
+environment in which this runs must be able to import headrace; Atheris' process borrows its
+libraries. Findings are inputs in tests/fixtures/fuzz/<decoder>/, which a fast test replays from
+then on: mend the decoder, keep the file. Exit code 1 if there are any.
 """
 
 from __future__ import annotations
@@ -50,7 +50,13 @@ def main() -> None:
     names = options.decoder or list(decoders())
     python = sys.executable if options.blind or not GUIDED.exists() else str(GUIDED)
     reports = {
-        name: fuzz(python, name, options.seconds / len(names), options.seed, options.findings)
+        name: fuzz(
+            sys.executable if decoders()[name].is_slice else python,
+            name,
+            options.seconds / len(names),
+            options.seed,
+            options.findings,
+        )
         for name in names
     }
     if options.json:
