@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from stream.bronze import read_bronze
 from stream.errors import FatalError
-from stream.lake.entries import Head, ObjectRef, SliceRecord
+from stream.lake.entries import GapRecord, Head, ObjectRef, SliceRecord
 from stream.lake.layout import BronzeKey
 from stream.lake.store import ObjectInfo, Store, sha256
 from stream.prove.proof import Difference, Proof
@@ -135,8 +135,17 @@ def check_quarantine(store: Store, record: SliceRecord) -> Found:
 class BronzeListing:
     """Objects under Bronze that no ledger entry names."""
 
-    def __init__(self, store: Store, head: Head, known: Iterable[str], proof: Proof) -> None:
+    def __init__(
+        self,
+        store: Store,
+        head: Head,
+        known: Iterable[str],
+        proof: Proof,
+        gaps: Sequence[GapRecord] = (),
+    ) -> None:
+        """`gaps`: all that the ledger names."""
         self._store = store
+        self._gaps = gaps
         self._head = head
         self._known = sorted(known)
         self._names = set(self._known)
@@ -144,7 +153,8 @@ class BronzeListing:
 
     def check(self, prefixes: Iterable[str]) -> None:
         """List and judge: ahead of the committed position an object is in flight, behind it is
-        foreign, unless it repeats records of a known object (the remnant of a lost race).
+        foreign, unless it repeats records of a known object (the remnant of a lost race). Within a
+        gap it was read before the stream lost its records: no restart reads them again.
         """
         for info in self._unknown(prefixes):
             try:
@@ -153,7 +163,14 @@ class BronzeListing:
                 self._name(info.path, "a Bronze object's name", "another name")
                 continue
             position = self._head.positions.get(str(key.shard))
-            if position is None or is_after(key.first.lstrip("0"), position.sequence_number):
+            if self._is_in_gap(key):
+                self._proof.note(
+                    "stranded",
+                    info.path,
+                    "written, not committed when the stream lost its records: the only copy of a "
+                    "part of a gap. Keep it",
+                )
+            elif position is None or is_after(key.first.lstrip("0"), position.sequence_number):
                 self._proof.note(
                     "in_flight", info.path, "written, not yet committed; a restart adopts it"
                 )
@@ -175,6 +192,14 @@ class BronzeListing:
     def _name(self, path: str, expected: str, found: str) -> None:
         self._proof.differ(
             "bronze_foreign", path, expected, found, "Find who wrote it; move it out of Bronze."
+        )
+
+    def _is_in_gap(self, key: BronzeKey) -> bool:
+        return any(
+            gap.shard == key.shard
+            and is_after(key.first, gap.after)
+            and (gap.first_kept is None or is_after(gap.first_kept, key.first))
+            for gap in self._gaps
         )
 
     def _is_remnant(self, path: str, key: BronzeKey) -> bool:

@@ -13,7 +13,7 @@ from stream.errors import ConfigError, RetryableError
 from stream.feeds import load_feed
 from stream.feeds.contract import Contract
 from stream.lake.connect import Lake, connect_lake
-from stream.lake.entries import Entry, Head, Redriven, SliceRecord
+from stream.lake.entries import Entry, GapRecord, Head, Redriven, SliceRecord
 from stream.lake.layout import BronzeKey
 from stream.lake.sql import connect_sql
 from stream.prove.chain import Chain
@@ -170,6 +170,7 @@ class _Run:
         self._deep = deep
         self._progress = progress
         self._bronze: set[str] = set()
+        self._gaps: list[GapRecord] = []
         self._shards: set[str] = set()
         self._landed: dict[str, list[Redriven]] = {}
         self._replayed: dict[str, SliceRecord] = {}
@@ -207,7 +208,7 @@ class _Run:
         """Bronze objects that the ledger does not know; pointless if it was not read whole."""
         if not self.expected.is_whole:
             return
-        listing = BronzeListing(self._lake.store, self._head, self._bronze, self._proof)
+        listing = BronzeListing(self._lake.store, self._head, self._bronze, self._proof, self._gaps)
         listing.check(self._prefixes(from_ms, to_ms))
         self._progress("Bronze listing", len(self._bronze))
 
@@ -235,6 +236,7 @@ class _Run:
         self.expected.outside |= {r.slice_id for r in records if not wanted.holds(r)}
         for record in in_range:
             self._count_slice(record)
+        self._gaps += entry.gaps
         for gap in entry.gaps:
             self._proof.note(
                 "gap",

@@ -202,6 +202,17 @@ def test_bronze_object_behind_the_position_is_foreign(filled: Any) -> None:
     assert proof.differences[0].where == path
 
 
+def test_bronze_object_within_a_named_gap_is_the_only_copy_of_its_records(filled: Any) -> None:
+    """Written, then killed before the commit; when it came back the stream had lost the records."""
+    lost = filled.slice([b"in Bronze, never committed"])
+    filled.road.process([lost])
+    filled.ledger.commit_slices([], [GapRecord(lost.shard, lost.prev, "9999", "retention")])
+    proof = proof_of(filled)
+    assert proof.is_equal
+    assert [note.kind for note in proof.notes] == ["gap", "stranded"]
+    assert "Keep it" in proof.notes[1].text
+
+
 def test_bronze_object_that_repeats_committed_records_is_a_remnant(
     small_lake: Any, trade: Any
 ) -> None:
