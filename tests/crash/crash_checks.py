@@ -28,7 +28,7 @@ QUIET_NOTES = {"remnant", "rewritten"}
 """No differences: an object of a lost race repeats records of a committed one; a data file was
 rewritten by compaction and is hashed against its receipt."""
 
-FORGOTTEN_NOTES = {"gap"}
+FORGOTTEN_NOTES = {"gap", "stranded"}
 
 
 @dataclass(frozen=True)

@@ -79,8 +79,12 @@ class Nursery:
         environment: Mapping[str, str],
         log: Path,
         mutant: str | None = None,
+        behind_seconds: int = 0,
     ) -> Child:
-        """Start `headrace ARGUMENTS`; its output goes to a file. `mutant`: of `crash_mutants`."""
+        """Start `headrace ARGUMENTS`; its output goes to a file.
+
+        Args: mutant: of `crash_mutants`. behind_seconds: how late it was when the process lived.
+        """
         assert self._process.stdin is not None
         log.touch()
         with self._starting, self._changed:
@@ -90,7 +94,7 @@ class Nursery:
                 "env": dict(environment),
                 "log": str(log),
             }
-            wanted["mutant"] = mutant
+            wanted |= {"mutant": mutant, "behind_seconds": behind_seconds}
             self._process.stdin.write(json.dumps(wanted) + "\n")
             self._process.stdin.flush()
             if not self._changed.wait_for(lambda: len(self._born) > count, 60):

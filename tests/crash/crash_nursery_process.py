@@ -21,6 +21,7 @@ import batch.actions  # noqa: F401 - imported for the children, as the next two
 import stream.live
 import stream.observe  # noqa: F401
 from batch.cli import main
+from stream.clock import SystemClock
 
 
 def run_nursery() -> None:
@@ -35,6 +36,7 @@ def run_nursery() -> None:
                 wanted = json.loads(line)
                 if not (pid := os.fork()):
                     _become(wanted)
+                    _live_before(wanted["behind_seconds"])
                     if wanted["mutant"]:
                         MUTANTS[wanted["mutant"]]()
                     _run_to_the_end(main, wanted["arguments"])
@@ -75,6 +77,11 @@ def _become(wanted: dict[str, object]) -> None:
     os.environ.update(wanted["env"])  # type: ignore[arg-type]
     random.seed()
     faulthandler.register(signal.SIGUSR1)  # to say where it hangs
+
+
+def _live_before(seconds: int) -> None:
+    """Let the platform's only wall clock show an earlier time."""
+    SystemClock.now_ns = lambda _: time.time_ns() - seconds * 10**9  # type: ignore[method-assign]
 
 
 def _tell(**event: int) -> None:

@@ -117,17 +117,18 @@ class Case:
     published: list[Line] = field(default_factory=list)
     records: int = 0
     loads: list[Load] = field(default_factory=list)
+    behind_seconds: int = 0
     simulator: Simulator = field(init=False)
     _lake: Lake | None = None
     _entries: list[Entry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.simulate(age_seconds=0)
+        self.simulate()
         self.create_stream()
 
-    def simulate(self, age_seconds: int) -> None:
+    def simulate(self) -> None:
         """Where messages come from, from now on. A minute ends after the first thousand."""
-        start = int(time.time()) // 60 * 60 - 61 - age_seconds
+        start = int(time.time()) // 60 * 60 - 61 - self.behind_seconds
         self.simulator = Simulator(FEED, seed=self.seed, start_ns=start * 10**9, rate=RATE)
 
     @property
@@ -146,8 +147,9 @@ class Case:
         self.create_stream()
 
     def age_records(self) -> None:
-        """From now on, what is put into the stream arrived 25 hours before; 48 are kept."""
-        self.simulate(AGE_SECONDS)
+        """From now on it is 25 hours before: for processes, events and arrivals; 48 are kept."""
+        self.behind_seconds = AGE_SECONDS
+        self.simulate()
         self.kinesis.increase_stream_retention_period(
             StreamName=self.stream, RetentionPeriodHours=48
         )
@@ -160,7 +162,8 @@ class Case:
         )
 
     def expire_records(self) -> None:
-        """24 hours are kept: what arrived before is gone, what comes now is of now."""
+        """It is now, and 24 hours are kept: what arrived before is gone."""
+        self.behind_seconds = 0
         self.kinesis.decrease_stream_retention_period(
             StreamName=self.stream, RetentionPeriodHours=24
         )
@@ -193,6 +196,7 @@ class Case:
             child_environment(settings),
             self.folder / f"{len(self.children):02d}.log",
             self.mutant,
+            self.behind_seconds,
         )
         self.children.append(child)
         return child

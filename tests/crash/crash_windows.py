@@ -59,8 +59,12 @@ def acknowledgement_lost(case: Case, hit: int) -> None:
 
 
 def bronze_not_silver(case: Case, hit: int) -> None:
-    child = case.start(f"silver-put=pause:0.3@{hit}; silver-put=kill@{hit}")
-    case.wait_killed(child, "silver-put: kill")
+    """The thread of a data file is held until an object without one is seen; then all die."""
+    child = case.start(f"silver-put=pause:3600@{hit}")
+    case.wait_fired(child, "silver-put: pause")
+    case.wait(lambda: bronze_without_silver(case), "every Bronze object has its data file")
+    child.send(signal.SIGKILL)
+    assert child.wait(60) == -signal.SIGKILL
     assert bronze_without_silver(case), "every Bronze object has its data file"
 
 
@@ -196,6 +200,13 @@ def catalog_stale(case: Case, hit: int) -> None:
     assert "failpoint ledger-head: skip" in told, f"fresh after the lost response\n{told}"
 
 
+def killed_before_commit(case: Case, hit: int) -> None:
+    """Then no restart can commit what is in Bronze: the stream lost it."""
+    child = case.start(f"commit-send=kill@{hit}")
+    case.wait_killed(child, "commit-send: kill")
+    assert uncommitted_bronze(case), "every Bronze object is committed"
+
+
 def killed_when_committed(case: Case, hit: int) -> None:
     child = case.start(f"commit-landed=kill@{hit}")
     case.wait_killed(child, "commit-landed: kill")
@@ -273,6 +284,15 @@ WINDOWS = (
         prepare=Case.age_records,
         forget=Case.expire_records,
         has_gap=True,
+    ),
+    Window(
+        "13 position older than retention, Bronze ahead of it",
+        killed_before_commit,
+        range(3, 5),
+        prepare=Case.age_records,
+        forget=Case.expire_records,
+        has_gap=True,
+        is_variant=True,
     ),
 )
 """Numbers group the variants of one window; 12, a split and a merge, comes with any."""
