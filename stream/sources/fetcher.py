@@ -115,7 +115,8 @@ class ShardFetcher:
         self.tip_ms: int | None = None
         self.records = self.payload_bytes = self.retries = self._waiting = 0
         self._start, self._pace = start, pace
-        self._known_ms = now_ms(clock) if known_ms is None else known_ms
+        self.known_ms = now_ms(clock) if known_ms is None else known_ms
+        """Everything that arrived before it was read, and the shard had not ended by then."""
         self._is_doubtful = False
         self._reader, self._seals, self._clock = reader, seals, clock
         self._credit, self._stopping = credit, stopping
@@ -228,7 +229,7 @@ class ShardFetcher:
         assert answer is not None
         retention_ms = self._reader.retention_ms
         margin_ms = retention_ms // 10  # for clocks that differ: being asked costs one call
-        if self._known_ms + retention_ms - margin_ms < now_ms(self._clock):
+        if self.known_ms + retention_ms - margin_ms < now_ms(self._clock):
             self._is_doubtful = True  # until a record, or the end, shows whether there is a gap
         if self._is_doubtful and (answer.records.num_rows or answer.cursor is None):
             self._find_gap(answer.records, retention_ms)
@@ -253,12 +254,14 @@ class ShardFetcher:
         self._report_gap(Gap(self.shard, after, first, reason))
 
     def _know_of(self, answer: ReadResult) -> None:
-        """Up to when everything that arrived is read."""
-        if answer.behind_ms == 0:
-            self._known_ms = max(self._known_ms, self._asked_ms)
+        """Up to when everything that arrived is read. The last answer of a shard says no more than
+        its records: it ended, and its children began, at some time before.
+        """
+        if answer.behind_ms == 0 and answer.cursor is not None:
+            self.known_ms = max(self.known_ms, self._asked_ms)
         elif answer.records.num_rows:
             newest_ms = answer.records["ts_arrival_ns"][-1].as_py() // 1_000_000
-            self._known_ms = max(self._known_ms, newest_ms)
+            self.known_ms = max(self.known_ms, newest_ms)
 
     def _count(self, answer: ReadResult) -> None:
         size = int(answer.records.nbytes)

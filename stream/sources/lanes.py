@@ -363,8 +363,8 @@ class Lanes:
         pinned_ms = position.start.timestamp_ms if position.start else None
         info = self._listed.get(shard)
         parents = [self._known_ms(name, positions) for name in info.parents] if info else []
-        tip_ms = fetcher.tip_ms if fetcher else None
-        return max(known or 0 for known in (position.arrival_ms, pinned_ms, tip_ms, *parents))
+        read_ms = fetcher.known_ms if fetcher else None
+        return max(known or 0 for known in (position.arrival_ms, pinned_ms, read_ms, *parents))
 
     def _run(
         self, name: str, work: Callable[[], None], fail: Callable[[BaseException], None]

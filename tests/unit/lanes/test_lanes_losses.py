@@ -73,6 +73,24 @@ def test_child_whose_records_were_removed_unread_is_named(rig: Any) -> None:
     assert (gap.shard.shard, gap.after, gap.first_kept) == (child, None, "2")
 
 
+def test_child_of_a_parent_that_was_read_to_its_end_too_late_is_named(rig: Any) -> None:
+    now_ms = rig.stream.clock.now_ns() // 10**6
+    rig.positions.held[FIRST] = ShardPosition(None, arrival_ms=now_ms)
+    lanes, fetchers = rig.lanes(is_started=False), []
+    step(lanes, fetchers)
+    rig.stream.clock.sleep(100)
+    child, _ = rig.stream.split_shard(FIRST)
+    rig.stream.put(b"removed", "k", explicit_hash_key=0)
+    rig.stream.clock.sleep(DAY_SECONDS - 50)
+    rig.stream.put(b"kept", "k", explicit_hash_key=0)
+    step(lanes, fetchers)  # the parent's last answer comes a day after it was closed
+    rig.positions.held[FIRST] = ShardPosition(None, is_ended=True, arrival_ms=now_ms)
+    rig.stream.clock.sleep(50.001)
+    step(lanes, fetchers)
+
+    assert (child, "2") in {(gap.shard.shard, gap.first_kept) for gap in lanes.gaps()}
+
+
 def test_shard_that_came_and_went_unseen_is_named_by_its_child_or_its_number(rig: Any) -> None:
     rig.positions.held[FIRST] = ShardPosition("0", is_ended=True, arrival_ms=PINNED_LATELY)
     low, high = rig.stream.split_shard(FIRST)
