@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-from crash_stage import FEED, Case, Line
+from crash_stage import FEED, Case
 
 from stream.bars import FROM_TRADES
 from stream.bronze import read_bronze
@@ -59,7 +58,7 @@ def judge_case(case: Case, *, bronze: dict[str, str], lost: Collection[bytes] = 
     Args: bronze: hashes of the objects at the crash. lost: messages that retention or a deletion
     took before anyone read them: these, and only these, may be missing behind a named gap.
     """
-    expected = expected_rows([line for line in case.published if line[1] not in lost])
+    expected = expected_rows(case, lost)
     missing, doubled = _row_differences(case, expected)
     now = bronze_hashes(case)
     proof = prove(case.settings, FEED, threads=2)
@@ -87,7 +86,7 @@ def committed_messages(case: Case) -> set[bytes]:
     for path, data in zip(paths, case.lake.store.get_many(paths, 4), strict=True):
         assert data is not None, path
         for payload in read_bronze(data, path)["payload"].to_pylist():
-            found.update(payload.split(b"\n"))
+            found.update(case.messages[payload])
     return found
 
 
@@ -120,16 +119,19 @@ def uncommitted_bronze(case: Case) -> list[str]:
     return sorted(set(bronze_hashes(case)) - named)
 
 
-def expected_rows(lines: Sequence[Line]) -> pa.Table:
-    """Distinct valid rows of what was published, by the per-record decoder."""
-    count = len(lines)
+def expected_rows(case: Case, lost: Collection[bytes]) -> pa.Table:
+    """Distinct valid rows of what was published and not lost, by the per-record decoder."""
+    published = zip(case.published, case.arrivals_ns, strict=True)
+    kept = [(key, line, arrival) for (key, line), arrival in published if line not in lost]
+    keys, lines, arrivals = zip(*kept, strict=True)
+    count = len(kept)
     records = pa.record_batch(
         [
-            pa.array([line for _, line in lines], pa.binary()),
+            pa.array(lines, pa.binary()),
             pa.array([str(n) for n in range(count)]),
             pa.array(np.zeros(count, np.int32)),
-            pa.array([key for key, _ in lines]),
-            pa.array(np.full(count, time.time_ns())),
+            pa.array(keys),
+            pa.array(arrivals, pa.int64()),
         ],
         schema=RECORD_SCHEMA,
     )

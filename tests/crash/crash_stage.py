@@ -115,6 +115,10 @@ class Case:
     mutant: str | None = None
     children: list[Child] = field(default_factory=list)
     published: list[Line] = field(default_factory=list)
+    arrivals_ns: list[int] = field(default_factory=list)
+    """Of each published message, about."""
+    messages: dict[bytes, list[bytes]] = field(default_factory=dict)
+    """The messages of each record, by its bytes: a message may hold line breaks of its own."""
     records: int = 0
     loads: list[Load] = field(default_factory=list)
     behind_seconds: int = 0
@@ -123,13 +127,13 @@ class Case:
     _entries: list[Entry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.simulate()
+        self.simulate(self.seed)
         self.create_stream()
 
-    def simulate(self) -> None:
+    def simulate(self, seed: int) -> None:
         """Where messages come from, from now on. A minute ends after the first thousand."""
         start = int(time.time()) // 60 * 60 - 61 - self.behind_seconds
-        self.simulator = Simulator(FEED, seed=self.seed, start_ns=start * 10**9, rate=RATE)
+        self.simulator = Simulator(FEED, seed=seed, start_ns=start * 10**9, rate=RATE)
 
     @property
     def stream(self) -> str:
@@ -149,7 +153,7 @@ class Case:
     def age_records(self) -> None:
         """From now on it is 25 hours before: for processes, events and arrivals; 48 are kept."""
         self.behind_seconds = AGE_SECONDS
-        self.simulate()
+        self.simulate(self.seed)
         self.kinesis.increase_stream_retention_period(
             StreamName=self.stream, RetentionPeriodHours=48
         )
@@ -164,6 +168,7 @@ class Case:
     def expire_records(self) -> None:
         """It is now, and 24 hours are kept: what arrived before is gone."""
         self.behind_seconds = 0
+        self.simulate(self.seed + 1_000_000)  # old events would be beyond the dedup's horizon
         self.kinesis.decrease_stream_retention_period(
             StreamName=self.stream, RetentionPeriodHours=24
         )
@@ -324,9 +329,12 @@ class Load:
                 self._merge()
 
     def _put(self, lines: list[Line]) -> None:
-        records = pack(lines)
+        packed = [(key, b"\n".join(some), some) for key, some in pack(lines)]
+        self._case.messages |= {data: some for _, data, some in packed}
         self._case.published += lines
-        self._case.records += len(records)
+        self._case.arrivals_ns += [time.time_ns() - self._case.behind_seconds * 10**9] * len(lines)
+        self._case.records += len(packed)
+        records = [{"PartitionKey": key, "Data": data} for key, data, _ in packed]
         _put(self._case.kinesis, self._case.stream, records)
 
     def _split(self) -> None:
@@ -347,16 +355,15 @@ class Load:
         )
 
 
-def pack(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """One record per messages of one partition key, ten at most, in order per key."""
+def pack(lines: Sequence[Line]) -> list[tuple[str, list[bytes]]]:
+    """Partition key and messages per record: ten of one key at most, in order per key."""
     packs: dict[str, list[bytes]] = {}
     records = []
     for key, line in lines:
         packs.setdefault(key, []).append(line)
         if len(packs[key]) == PACK:
-            records.append({"Data": b"\n".join(packs.pop(key)), "PartitionKey": key})
-    records += [{"Data": b"\n".join(some), "PartitionKey": key} for key, some in packs.items()]
-    return records
+            records.append((key, packs.pop(key)))
+    return records + list(packs.items())
 
 
 def _put(client: Any, stream: str, records: list[dict[str, Any]]) -> None:
