@@ -12,8 +12,10 @@ crash interrupts is found and made good at the next start (`catch_up`).
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -21,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stream.bars import (
+    BAR_KEY,
     BARS,
     DOCS,
     MINUTE_NS,
@@ -45,7 +48,7 @@ from stream.lake.connect import Lake
 from stream.lake.entries import Entry, ObjectRef
 from stream.lake.layout import SilverKey
 from stream.lake.ledger import Ledger
-from stream.lake.store import Store
+from stream.lake.store import ObjectFile, Store
 from stream.silver import DataFile, build_files
 from stream.sources.extract_lanes import STREAM_PREFIX
 
@@ -56,13 +59,16 @@ KEPT_MINUTES = 30
 INEXACT_COMMITS = 6
 PART_ROWS = 65_536
 """Trades looked through at a time."""
+PIECE_BYTES = 4_000_000
+"""Asked for at a time, of one column of a file that is too large to be read whole."""
 READ_AHEAD = 2
-"""Threads that read Silver files, four files each: a compacted one may have 512 MB."""
+"""Threads that open Silver files, four files each."""
 BATCH_MS = 600_000
 """So long the process of a replay or an extract may take to bring its bars."""
 KEEPS_TRADES = frozenset({"start", "compact", "close"})
 """Entries after which the trades are what they were."""
 FAR_FUTURE_US = 253_402_300_799_000_000
+_Value = TypeVar("_Value", int, str)
 _DICTIONARIES = ["venue", "symbol", "kind"]
 
 
@@ -259,12 +265,10 @@ class BarKeeper:
     def _aggregate(self, files: Sequence[str], wanted: pa.Table | None = None) -> pa.Table:
         """Bars of the trades in data files; only those in `wanted` if given."""
         paths = [self._store.relative(uri) for uri in files]
-        keys = None if wanted is None else bar_keys(wanted)
-        stored = self._store.get_many(paths, READ_AHEAD)
-        trades = [SilverTrades(data, keys) for data in stored if data is not None]
-        if keys is not None:
-            trades = [file for file in trades if file.is_touched]
-        return current_totals(trades, self._sql) if trades else TOTALS.empty_table()
+        bars = None if wanted is None else WantedBars.of(wanted)
+        opened = self._store.open_many(paths, READ_AHEAD)
+        trades = [SilverTrades(file, bars) for file in opened if file is not None]
+        return current_totals(trades, self._sql)
 
     def _append(self, totals: pa.Table, number: int, exact: int) -> None:
         """Commit revisions, unless an instance that is further on has the say now."""
@@ -321,45 +325,96 @@ def open_bars(
     return BarKeeper(table, trades, ledger, lake.store, leaves_batch=leaves_batch)
 
 
-class SilverTrades:
-    """The trades of one Silver file: kept as stored, or only those of the bars among `wanted`.
+@dataclass(frozen=True, slots=True)
+class WantedBars:
+    """Which bars are wanted: their hashes, and what a row group's statistics can be held against.
 
-    A few wanted bars may lie in files of the whole day: a file is looked through in parts, and
-    its bytes are let go.
+    `minutes`, `venues` and `symbols` are distinct and sorted.
     """
 
-    def __init__(self, data: bytes, wanted: Hashes | None) -> None:
-        self._data = data if wanted is None else None
-        self._rows = None if wanted is None else _trades_in(data, wanted)
-        self.is_touched = self._rows is None or self._rows.num_rows > 0
+    keys: Hashes
+    minutes: list[int]
+    venues: list[str]
+    symbols: list[str]
 
-    def read(self, columns: Sequence[str]) -> pa.Table:
-        """The wanted trades, in the file's order."""
-        if self._rows is not None:
-            return self._rows.select(list(columns))
-        return pq.read_table(
-            pa.BufferReader(self._data), columns=list(columns), read_dictionary=_DICTIONARIES
+    @classmethod
+    def of(cls, bars: pa.Table) -> WantedBars:
+        """Those of a table of totals; only (venue, symbol, minute) matter."""
+        found = {name: sorted(pc.unique(bars[name]).to_pylist()) for name in BAR_KEY}
+        return cls(bar_keys(bars), found["minute_ns"], found["venue"], found["symbol"])
+
+    def may_be_in(self, group: pq.RowGroupMetaData) -> bool:
+        """Whether a row group can hold a trade of one, by what its footer says."""
+        ends = {
+            column.path_in_schema: (column.statistics.min, column.statistics.max)
+            for column in map(group.column, range(group.num_columns))
+            if column.path_in_schema in READ and column.statistics and column.statistics.has_min_max
+        }
+        first, last = ends.get("ts_event_ns", (self.minutes[0], self.minutes[-1]))
+        return (
+            _has_between(self.minutes, first // MINUTE_NS * MINUTE_NS, last)
+            and ("venue" not in ends or _has_between(self.venues, *ends["venue"]))
+            and ("symbol" not in ends or _has_between(self.symbols, *ends["symbol"]))
         )
 
+    def among(self, trades: pa.RecordBatch) -> pa.Array:
+        """Mask of the trades that belong to one."""
+        minutes = trades["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
+        mask = (minutes >= self.minutes[0]) & (minutes <= self.minutes[-1])
+        near = pa.Table.from_batches([trades]).filter(pa.array(mask))
+        near = near.append_column("minute_ns", pa.array(minutes[mask]))
+        mask[mask] = is_in_bars(near, self.keys).to_numpy(zero_copy_only=False)
+        return pa.array(mask)
 
-def _trades_in(data: bytes, wanted: Hashes) -> pa.Table:
+
+def _has_between(values: Sequence[_Value], first: _Value, last: _Value) -> bool:
+    at = bisect_left(values, first)
+    return at < len(values) and values[at] <= last
+
+
+class SilverTrades:
+    """The trades of one Silver file, or only those of the bars among `wanted`, read in parts.
+
+    A few wanted bars may lie in files of a whole day, hundreds of MB each: only row groups that
+    can hold one are looked at, column by column and a piece at a time; what is wanted is kept.
+    """
+
+    def __init__(self, file: ObjectFile, wanted: WantedBars | None) -> None:
+        self._kept = None if wanted is None else _trades_in(file, wanted)
+        self._stored = file if wanted is None else None
+
+    def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The trades in parts, in the file's order."""
+        if self._kept is not None and not self._kept.num_rows:
+            return
+        if self._kept is not None:
+            yield self._kept.select(list(columns))
+            return
+        assert self._stored is not None
+        with _open_parquet(self._stored) as file:
+            for part in file.iter_batches(PART_ROWS, columns=list(columns)):
+                yield pa.Table.from_batches([part]).select(list(columns))
+
+
+def _open_parquet(file: ObjectFile) -> pq.ParquetFile:
+    if len(file.tail) == file.size:
+        return pq.ParquetFile(pa.BufferReader(file.tail), read_dictionary=_DICTIONARIES)
+    return pq.ParquetFile(file, read_dictionary=_DICTIONARIES, buffer_size=PIECE_BYTES)
+
+
+def _trades_in(source: ObjectFile, wanted: WantedBars) -> pa.Table:
     """Prices are decoded only of row groups that hold a wanted bar."""
-    with pq.ParquetFile(pa.BufferReader(data), read_dictionary=_DICTIONARIES) as file:
+    with _open_parquet(source) as file:
         found = [file.schema_arrow.empty_table().select(list(READ))]
-        for group in range(file.num_row_groups):
+        groups = range(file.num_row_groups)
+        for group in [g for g in groups if wanted.may_be_in(file.metadata.row_group(g))]:
             keys = file.iter_batches(PART_ROWS, [group], ["venue", "symbol", "ts_event_ns"])
-            masks = [_is_wanted(batch, wanted) for batch in keys]
+            masks = [wanted.among(batch) for batch in keys]
             if any(pc.any(mask).as_py() for mask in masks):
                 parts = file.iter_batches(PART_ROWS, [group], list(READ))
                 rows = (pa.Table.from_batches([part]).select(list(READ)) for part in parts)
                 found += [r.filter(mask) for r, mask in zip(rows, masks, strict=True)]
-    return pa.concat_tables(found).unify_dictionaries()
-
-
-def _is_wanted(trades: pa.RecordBatch, wanted: Hashes) -> pa.Array:
-    minute = trades["ts_event_ns"].to_numpy() // MINUTE_NS * MINUTE_NS
-    keys = trades.append_column("minute_ns", pa.array(minute))
-    return is_in_bars(pa.Table.from_batches([keys]), wanted)
+    return pa.concat_tables(found).unify_dictionaries().combine_chunks()
 
 
 def _is_of_extracts(entry: Entry) -> bool:

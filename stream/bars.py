@@ -8,7 +8,7 @@ last. Not here: when totals can be trusted and when a bar is recomputed (`bar_ke
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import duckdb
@@ -237,21 +237,27 @@ def bar_rows(totals: pa.Table, revision: int, sql: duckdb.DuckDBPyConnection) ->
 class TradeFile(Protocol):
     """One Silver file's trades, or those of them that are wanted, in the file's order."""
 
-    def read(self, columns: Sequence[str]) -> pa.Table: ...
+    def read(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The trades in parts, the same ones each time."""
+        ...
 
 
 def current_totals(files: Sequence[TradeFile], connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """What `FROM_TRADES` gives, for millions of trades and one file's memory.
+    """What `FROM_TRADES` gives, for millions of trades and the memory of one part of a file.
 
-    Only trades that occur more than once or are corrected go through SQL. The others of a file
+    Only trades that occur more than once or are corrected go through SQL. The others of a part
     are summed like a slice, because a Silver file has a slice's order.
     """
-    hashes = [_id_hashes(file.read(["venue", "symbol", "trade_id", "kind"])) for file in files]
+    ids_of = ("venue", "symbol", "trade_id", "kind")
+    hashes = [_id_hashes(part) for file in files for part in file.read(ids_of)]
+    if not hashes:
+        return TOTALS.empty_table()
     ids, counts = np.unique(np.concatenate([h for h, _ in hashes]), return_counts=True)
     odd = np.union1d(ids[counts > 1], np.concatenate([h[is_odd] for h, is_odd in hashes]))
     totals, repeated = [TOTALS.empty_table()], []
-    for file, (own, _) in zip(files, hashes, strict=True):
-        rows, is_odd = file.read(READ), pa.array(is_among(own, odd))
+    parts = (part for file in files for part in file.read(READ))
+    for rows, (own, _) in zip(parts, hashes, strict=True):
+        is_odd = pa.array(is_among(own, odd))
         totals.append(_run_totals(rows.filter(pc.invert(is_odd))))
         repeated.append(rows.filter(is_odd))
     connection.register("trades", pa.concat_tables(repeated).unify_dictionaries())

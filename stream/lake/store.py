@@ -7,13 +7,18 @@ buckets of their own; callers see one lake of paths (`places`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+import io
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import obstore
@@ -31,6 +36,8 @@ from stream.errors import ConfigError, PipelineError, StoreUnavailableError
 from stream.lake.layout import TRANSIENT, ZONES
 from stream.lake.places import Backend, Place, Places
 
+_Read = TypeVar("_Read")
+
 REQUEST_SECONDS = 30
 """For a whole request with its body: the largest slice (8 MB) needs 2 Mbit/s."""
 RETRY_SECONDS = 30
@@ -38,6 +45,11 @@ RETRY_SECONDS = 30
 RESEND_SECONDS = 5.0
 """So long we ask again where the client does not. A create whose answer was lost: the client cannot
 know what happened, but an object with our bytes is there or not. Half a page of a listing."""
+
+WHOLE_BYTES = 4_000_000
+"""Up to this size `open` reads an object at once: a slice's Silver file."""
+FOOTER_BYTES = 262_144
+"""Read of the end of a larger one: the footer of a compacted Silver file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +139,46 @@ class Store:
 
     def get_many(self, paths: list[str], threads: int = 8) -> Iterator[bytes | None]:
         """Objects in the order of `paths`, read in parallel, a bounded number ahead."""
-        step = threads * 4
-        with ThreadPoolExecutor(threads, thread_name_prefix="get") as pool:
-            for at in range(0, len(paths), step):
-                yield from pool.map(self.get, paths[at : at + step])
+        return _map_ahead(self.get, paths, threads)
+
+    def open(self, path: str) -> ObjectFile | None:
+        """An object to read here and there; None if it does not exist. One up to `WHOLE_BYTES` is
+        read at once, of a larger one only its end: a Parquet file's footer.
+        """
+        self.requests["get"] += 1
+        try:
+            found = obstore.get(self._backend_of(path), path)  # its body comes when asked for
+            size = int(found.meta["size"])
+            if size <= WHOLE_BYTES:
+                whole = bytes(found.bytes())
+                return ObjectFile(lambda start, end: whole[start:end], size, whole)
+            fetch: Callable[[int, int], bytes] = functools.partial(self._get_range, path)
+            if isinstance(self._backend_of(path), S3Store) and not self._has_ranges(path):
+                fetch = _spool(found)
+        except (NotFoundError, FileNotFoundError) as error:
+            if "NoSuchBucket" in str(error):
+                raise self._explain("read", path, error) from error
+            return None
+        except (BaseError, OSError) as error:
+            raise self._explain("read", path, error) from error
+        return ObjectFile(fetch, size, fetch(max(size - FOOTER_BYTES, 0), size))
+
+    def _has_ranges(self, path: str) -> bool:
+        """Whether the store answers a part of an object with that part. S3 does, an emulator may
+        send it whole, which the client refuses.
+        """
+        self.requests["get"] += 1
+        try:
+            obstore.get_range(self._backend_of(path), path, start=0, end=4)
+        except BaseError as error:
+            if "non-partial response" not in str(error):
+                raise
+            return False
+        return True
+
+    def open_many(self, paths: list[str], threads: int = 8) -> Iterator[ObjectFile | None]:
+        """`open` in the order of `paths`, in parallel, a bounded number ahead."""
+        return _map_ahead(self.open, paths, threads)
 
     def exists(self, path: str) -> bool:
         """Whether an object exists. On S3 a missing bucket says no as well: HEAD has no body."""
@@ -181,6 +229,13 @@ class Store:
         except (BaseError, OSError) as error:
             raise self._explain("delete", path, error) from error
 
+    def _get_range(self, path: str, start: int, end: int) -> bytes:
+        self.requests["get"] += 1
+        try:
+            return bytes(obstore.get_range(self._backend_of(path), path, start=start, end=end))
+        except (BaseError, OSError) as error:
+            raise self._explain("read", path, error) from error
+
     def _backend_of(self, path: str) -> Backend:
         return self.places.of(path).backend
 
@@ -216,6 +271,65 @@ class Store:
 
     def _explain(self, verb: str, path: str, error: Exception) -> PipelineError:
         return _explain(verb, self.places.of(path), path, error)
+
+
+class ObjectFile(io.RawIOBase):
+    """An object as a file that can be read at any place; its last bytes are at hand.
+
+    Every read beyond those is a request: readers should ask for large pieces.
+    """
+
+    def __init__(self, fetch: Callable[[int, int], bytes], size: int, tail: bytes) -> None:
+        """`fetch`: bytes of the object from a start to an end. `tail`: the last of its `size`."""
+        super().__init__()
+        self._fetch = fetch
+        self.size, self.tail = size, tail
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
+        return self._at
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Raises: StoreUnavailableError, ConfigError, as `Store.get`."""
+        start = self._at
+        end = self.size if size is None or size < 0 else min(start + size, self.size)
+        if start >= end:
+            return b""
+        known = self.size - len(self.tail)
+        inside = self.tail[max(start - known, 0) : max(end - known, 0)]
+        self._at = end
+        return inside if start >= known else self._fetch(start, min(end, known)) + inside
+
+
+def _spool(found: obstore.GetResult) -> Callable[[int, int], bytes]:
+    """Let an object's body lie in an unnamed file here; returns how to read from it."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its last reader
+
+    def fetch(start: int, end: int) -> bytes:
+        return os.pread(file.fileno(), end - start, start)
+
+    weakref.finalize(fetch, file.close)
+    for chunk in found.stream():
+        file.write(chunk)
+    file.flush()
+    return fetch
+
+
+def _map_ahead(read: Callable[[str], _Read], paths: list[str], threads: int) -> Iterator[_Read]:
+    step = threads * 4
+    with ThreadPoolExecutor(threads, thread_name_prefix="get") as pool:
+        for at in range(0, len(paths), step):
+            yield from pool.map(read, paths[at : at + step])
 
 
 class _Patience:
