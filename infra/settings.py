@@ -37,11 +37,6 @@ ON_DEMAND_SHARDS = 4
 WAREHOUSE_ZONES = 3
 """Zones that a workgroup of Redshift Serverless wants subnets in."""
 
-RUNTIME_MAX_PROCESSES = 1
-"""What `headrace run` can form today: it takes no peers yet, so a second service of a feed
-would run the whole feed again and lose every commit. `components.streaming` declares the services
-and names of a cluster already; raise this together with the runtime (a test compares)."""
-
 
 class Strict(BaseModel):
     """Frozen; an unknown key is an error."""
@@ -77,7 +72,7 @@ class FeedSettings(Strict):
     """
 
     shards: int | None = Field(default=None, ge=1, le=10_000)
-    processes: int = Field(default=1, ge=1, le=64)
+    processes: int = Field(default=1, ge=1, le=64)  # the lanes that `headrace run` shares
     retention_hours: int = Field(default=48, ge=24, le=8760)
     task: TaskSize = TaskSize()
 
@@ -88,12 +83,6 @@ class FeedSettings(Strict):
             raise ValueError(
                 f"{self.processes} processes for {shards} shards: one would read nothing. Raise "
                 "`shards` or lower `processes`"
-            )
-        if self.processes > RUNTIME_MAX_PROCESSES:
-            raise ValueError(
-                f"{self.processes} processes: `headrace run` is {RUNTIME_MAX_PROCESSES} process so "
-                "far, a second one would repeat its work and lose every commit. Give the task more "
-                "CPU, or more `shards` to read from at once"
             )
         return self
 

@@ -13,11 +13,11 @@ PULSE_SECONDS = 30
 does not end is not looked for here: the runtime's own watchdog ends such a process."""
 
 
-def pulse_health(feed: str) -> Health:
-    """Healthy while a dataflow's pulse file is fresh. A missing file is a failure, so the start has
+def pulse_health(feed: str, index: int) -> Health:
+    """Healthy while a process's pulse is fresh. A missing file is a failure, so the start has
     the five minutes that ECS allows at most to catch up and write its first one.
     """
-    return Health(_fresh(pulse_path(Path(HOME), feed)), start_seconds=300)
+    return Health(_fresh(pulse_path(Path(HOME), feed, index)), start_seconds=300)
 
 
 def _fresh(path: Path) -> str:

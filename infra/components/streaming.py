@@ -2,8 +2,7 @@
 
 One ECS service per process of a feed's dataflow, each with a role of its own that reads this stream
 and writes this feed's part of the lake. A dataflow of several processes is one Bytewax cluster:
-its services find each other by Cloud Map names. Today `headrace run` is one process and `settings`
-refuses more; see `settings.RUNTIME_MAX_PROCESSES`.
+its services find each other by Cloud Map names, process 0 commits, and all restart when one does.
 
 No autoscaling: a process index is one task, never two, and the number of indices is a rescale by
 restart, which nobody wants from an alarm at night. A stream on demand grows by itself.
@@ -118,7 +117,7 @@ class Streaming(Part):
             command=("run", feed),
             environment=together,
             port=CLUSTER_PORT if len(names) > 1 else None,
-            health=pulse_health(feed),
+            health=pulse_health(feed, index),
         )
 
     def _grants(self, feed: str) -> tuple[Grant, ...]:
@@ -149,15 +148,15 @@ class Streaming(Part):
 
 
 def cluster_environment(names: list[str], index: int, domain: str) -> Mapping[str, str]:
-    """Who is in a feed's cluster, in the variables of Bytewax. A process binds its own slot on all
-    addresses: it is fatal at start if a process cannot resolve its own name, peers are waited for.
+    """Who is in a feed's cluster. A process binds its own slot on all addresses: it is fatal at
+    start if a process cannot resolve its own name, peers are waited for.
 
-    >>> cluster_environment(["trades-0", "trades-1"], 1, "dev.internal")["BYTEWAX_ADDRESSES"]
-    'trades-0.dev.internal:2101;0.0.0.0:2101'
+    >>> cluster_environment(["trades-0", "trades-1"], 1, "dev.internal")["HEADRACE_ADDRESSES"]
+    'trades-0.dev.internal:2101,0.0.0.0:2101'
     """
     slots = [f"{name}.{domain}" for name in names]
     slots[index] = "0.0.0.0"  # noqa: S104 - inside the security group of the tasks
     return {
-        "BYTEWAX_ADDRESSES": ";".join(f"{slot}:{CLUSTER_PORT}" for slot in slots),
-        "BYTEWAX_PROCESS_ID": str(index),
+        "HEADRACE_ADDRESSES": ",".join(f"{slot}:{CLUSTER_PORT}" for slot in slots),
+        "HEADRACE_PROCESS_INDEX": str(index),
     }

@@ -11,11 +11,12 @@ import pytest
 
 import settings as stack_settings
 import synth
+from components.environment import HOME
 from components.streaming import cluster_environment
 from stream.cli.produce import choose_source, produce
-from stream.cli.run import run
 from stream.errors import ConfigError
 from stream.feeds import load_feeds
+from stream.heartbeat import pulse_path
 from stream.settings import load_settings
 
 SERVICE = "aws:ecs/service:Service"
@@ -140,20 +141,14 @@ def test_the_fmp_key_reaches_its_producer_as_a_secret_alone(graph):
 
 
 def test_more_processes_than_the_runtime_can_form_are_refused(settings_of):
-    has_cluster = bool({p.name for p in run.params} & {"processes", "process", "addresses"})
-    assert has_cluster is (stack_settings.RUNTIME_MAX_PROCESSES > 1), (
-        "`headrace run` learnt to form a cluster: raise RUNTIME_MAX_PROCESSES"
-    )
+    lanes = load_settings().lanes
     given = settings_of("staging")
-    given["feeds"]["trades"]["processes"] = 2
-    with pytest.raises(ConfigError, match=r"feeds\.trades: 2 processes: `headrace run` is 1"):
+    given["feeds"]["trades"] |= {"processes": lanes + 1, "shards": 100}
+    with pytest.raises(ConfigError, match=rf"trades\.processes: .* equal to {lanes} "):
         stack_settings.parse_settings("staging", given, "sha256:" + "0" * 64)
 
 
-def test_a_cluster_is_a_service_per_process_with_names_that_last(graphs, monkeypatch):
-    """The shape that waits for the runtime: judged with the refusal lifted."""
-    monkeypatch.setattr(stack_settings, "RUNTIME_MAX_PROCESSES", 64)
-
+def test_a_cluster_is_a_service_per_process_with_names_that_last(graphs):
     def grow(settings: dict[str, Any]) -> None:
         settings["feeds"]["trades"]["processes"] = 3
 
@@ -163,20 +158,25 @@ def test_a_cluster_is_a_service_per_process_with_names_that_last(graphs, monkeyp
     assert [service.name for service in registered] == names
     for index, name in enumerate(names):
         assert graph.one(SERVICE, name).inputs["serviceRegistries"]["registryArn"]
-        addresses = variables(graph, name)["BYTEWAX_ADDRESSES"].split(";")
-        assert variables(graph, name)["BYTEWAX_PROCESS_ID"] == str(index)
+        told = variables(graph, name)
+        addresses = told["HEADRACE_ADDRESSES"].split(",")
+        assert told["HEADRACE_PROCESS_INDEX"] == str(index)
+        pulse = pulse_path(Path(HOME), "trades", index)
+        assert str(pulse) in container(graph, name)["healthCheck"]["command"][1]
         assert addresses[index].startswith("0.0.0.0:")
         others = [a for i, a in enumerate(addresses) if i != index]
         domain = "headrace-staging.internal"
         assert others == [f"{n}.{domain}:2101" for n in names if n != name]
 
 
-def test_addresses_of_a_cluster_are_those_that_bytewax_reads():
-    from bytewax import run as bytewax_run  # noqa: PLC0415 - its parser, not its engine
-
-    told = cluster_environment(["trades-0", "trades-1"], 0, "x.internal")
-    text = Path(bytewax_run.__file__).read_text()
-    assert all(f'"{name}"' in text for name in told)
+def test_addresses_of_a_cluster_are_those_that_the_dataflow_reads():
+    told = cluster_environment(["trades-0", "trades-1"], 1, "x.internal")
+    settings = load_settings(
+        process_index=int(told["HEADRACE_PROCESS_INDEX"]), addresses=told["HEADRACE_ADDRESSES"]
+    )
+    assert settings.process_addresses == ("trades-0.x.internal:2101", "0.0.0.0:2101")
+    known = {f"HEADRACE_{name.upper()}" for name in type(settings).model_fields}
+    assert told.keys() <= known
 
 
 def test_spot_outside_dev_is_refused(settings_of):
