@@ -34,7 +34,7 @@ from stream.lake.ledger import Ledger
 from stream.lake.store import Store
 from stream.masking import Masker, row_mask
 from stream.quarantine import RejectWatch, write_rejects
-from stream.silver import share_texts, silver_rows, slice_files
+from stream.silver import share_texts, silver_rows, slice_files, write_silver
 from stream.slices import ShardRef, Slice
 from stream.telemetry.frontier import Reached
 from stream.telemetry.logs import bind_log_context, log_context
@@ -221,7 +221,7 @@ class Road:
         )
         rows = silver_rows(self._contract, item, distinct)
         files = slice_files(self._contract, item, rows, self._schema)
-        silver = [self._pool.submit(file.write, self._store) for file in files]
+        silver = [self._pool.submit(write_silver, self._store, file) for file in files]
         quarantine = self._pool.submit(write_rejects, self._store, item, decoded.rejects)
         totals = slice_totals(rows) if self._for_bars else None
 

@@ -49,7 +49,6 @@ class DataFile:
     def write(self, store: Store) -> tuple[ObjectRef, StagedFile]:
         """Make it durable. The name holds the content's hash: writing twice is harmless."""
         path = self.key.path
-        failpoint("silver-put")
         store.put(path, self.data)
         reference = ObjectRef(path, self.sha256, len(self.data), self.rows)
         return reference, StagedFile(
@@ -76,6 +75,12 @@ def _plain_texts(contract: Contract, rows: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(rows.schema.field(number).type):
             rows = rows.set_column(number, column.name, rows[column.name].cast(pa.string()))
     return rows
+
+
+def write_silver(store: Store, file: DataFile) -> tuple[ObjectRef, StagedFile]:
+    """`DataFile.write` for a file of a slice."""
+    failpoint("silver-put")
+    return file.write(store)
 
 
 def silver_rows(contract: Contract, item: Slice, distinct: Distinct) -> pa.Table:

@@ -17,10 +17,10 @@ from stream.decode import decode_records
 from stream.errors import ConfigError, StoreUnavailableError
 from stream.feeds import load_feed
 from stream.lake.entries import Entry
-from stream.lake.layout import BronzeKey, SilverKey
+from stream.lake.layout import BronzeKey
 from stream.prove import prove
 from stream.query import run_query
-from stream.slices import RECORD_SCHEMA, is_after, pad_sequence
+from stream.slices import RECORD_SCHEMA, is_after
 from stream.sources.kinesis import KinesisReader
 
 QUIET_NOTES = {"remnant", "rewritten"}
@@ -96,21 +96,6 @@ def bronze_hashes(case: Case) -> dict[str, str]:
     paths = [info.path for info in store.list(BronzeKey.prefix(FEED))]
     data = store.get_many(paths, 4)
     return {p: hashlib.sha256(d or b"").hexdigest() for p, d in zip(paths, data, strict=True)}
-
-
-def bronze_without_silver(case: Case) -> list[str]:
-    """Bronze objects whose slice has no data file, committed or not."""
-    store = case.lake.store
-    stored = [i.path for i in store.list(f"silver/entity={FEED}/") if "/year=" in i.path]
-    origins = {SilverKey.parse(path).origin for path in stored}
-    found = []
-    for path in bronze_hashes(case):
-        key, data = BronzeKey.parse(path), store.get(path)
-        assert data is not None
-        last = read_bronze(data, path)["sequence_number"][-1].as_py()
-        if f"{key.shard.shard}-{pad_sequence(last)}" not in origins:
-            found.append(path)
-    return found
 
 
 def uncommitted_bronze(case: Case) -> list[str]:

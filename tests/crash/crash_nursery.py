@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,7 +106,8 @@ class Nursery:
         """Kill every child that lives, then end."""
         for pid in self._born:
             if pid not in self.ended:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended just now
+                    os.kill(pid, signal.SIGKILL)
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(20)

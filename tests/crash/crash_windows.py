@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from crash_checks import bronze_hashes, bronze_without_silver, uncommitted_bronze
+from crash_checks import bronze_hashes, uncommitted_bronze
 from crash_nursery import Child
 from crash_stage import Case
 
@@ -59,13 +59,21 @@ def acknowledgement_lost(case: Case, hit: int) -> None:
 
 
 def bronze_not_silver(case: Case, hit: int) -> None:
-    """The thread of a data file is held until an object without one is seen; then all die."""
+    """A data file's thread is held, so its slice's Silver is not whole, until every Bronze object
+    that was begun is stored; then all die.
+    """
     child = case.start(f"silver-put=pause:3600@{hit}")
     case.wait_fired(child, "silver-put: pause")
-    case.wait(lambda: bronze_without_silver(case), "every Bronze object has its data file")
+    seen: list[int] = []
+
+    def is_settled() -> bool:
+        seen.append(len(uncommitted_bronze(case)))
+        return len(seen) > 20 and seen[-1] > 0 and len(set(seen[-20:])) == 1
+
+    case.wait(is_settled, "no Bronze object without a commit")
     child.send(signal.SIGKILL)
-    assert child.wait(60) == -signal.SIGKILL
-    assert bronze_without_silver(case), "every Bronze object has its data file"
+    assert child.wait(60) == -signal.SIGKILL, child.words()
+    assert uncommitted_bronze(case), "every Bronze object is committed"
 
 
 def commit_refused(case: Case, hit: int) -> None:

@@ -16,6 +16,7 @@ import collections
 import json
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -112,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="begin no run after so many minutes")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the emulator ends with this
     began = time.monotonic()
     rows: dict[tuple[str, str], Row] = {}
     is_right = True
@@ -123,18 +125,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         stage = Stage(Path(folder))
         os.environ.update(stage.variables)
+        pool = ThreadPoolExecutor(chosen.jobs)
         try:
-            with ThreadPoolExecutor(chosen.jobs) as pool:
-                for run, found in pool.map(
-                    play, plan_runs(chosen.runs, chosen.seed, chosen.window)
-                ):
-                    if found is None:
-                        continue
-                    row = rows.setdefault((run.name, run.place), Row(run.name, run.place))
-                    if not row.count(found):
-                        is_right = False
-                        _complain(run, found)
+            runs = plan_runs(chosen.runs, chosen.seed, chosen.window)
+            for run, found in pool.map(play, runs):
+                if found is None:
+                    continue
+                row = rows.setdefault((run.name, run.place), Row(run.name, run.place))
+                if not row.count(found):
+                    is_right = False
+                    _complain(run, found)
         finally:
+            pool.shutdown(wait=False, cancel_futures=True)
             stage.close()
     found = sorted(rows.values(), key=lambda row: (int(row.window.split()[0]), row.window))
     print(_to_json(found, time.monotonic() - began) if chosen.json else _to_table(found))
