@@ -26,7 +26,7 @@ VERSIONS_BEHIND = 3
 _load = SqlCatalog.load_table
 _commit = SqlCatalog.commit_table
 _history: dict[str, deque[str]] = defaultdict(lambda: deque(maxlen=VERSIONS_BEHIND + 1))
-_luck = random.Random(os.environ["STALE_SEED"])
+_luck = random.Random(os.environ.get("STALE_SEED", "1"))
 _is_committing = False
 
 
@@ -60,6 +60,7 @@ def commit_table(self: SqlCatalog, *arguments: Any, **named: Any) -> Any:
         _is_committing = False
 
 
-SqlCatalog.load_table = load_table  # type: ignore[method-assign]
-SqlCatalog.commit_table = commit_table  # type: ignore[method-assign]
-sys.exit(run_command(headrace, sys.argv[1:]))
+if __name__ == "__main__":
+    SqlCatalog.load_table = load_table  # type: ignore[method-assign]
+    SqlCatalog.commit_table = commit_table  # type: ignore[method-assign]
+    sys.exit(run_command(headrace, sys.argv[1:]))
