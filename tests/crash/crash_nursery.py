@@ -25,12 +25,13 @@ class Child:
     """One process of the nursery."""
 
     nursery: Nursery
+    number: int
     pid: int
     log: Path
 
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; None while it lives."""
-        return self.nursery.ended.get(self.pid)
+        return self.nursery.ended.get(self.number)
 
     def wait(self, seconds: float) -> int:
         deadline = time.monotonic() + seconds
@@ -62,6 +63,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self.ended: dict[int, int] = {}
+        """Exit codes by number: a machine gives a pid to another process later."""
         self._born: list[int] = []
         self._changed = threading.Condition()
         self._starting = threading.Lock()
@@ -100,12 +102,12 @@ class Nursery:
             self._process.stdin.flush()
             if not self._changed.wait_for(lambda: len(self._born) > count, 60):
                 raise TimeoutError("the nursery does not answer")
-            return Child(self, self._born[-1], log)
+            return Child(self, count, self._born[count], log)
 
     def close(self) -> None:
         """Kill every child that lives, then end."""
-        for pid in self._born:
-            if pid not in self.ended:
+        for number, pid in enumerate(self._born):
+            if number not in self.ended:
                 with suppress(ProcessLookupError):  # it ended just now
                     os.kill(pid, signal.SIGKILL)
         assert self._process.stdin is not None

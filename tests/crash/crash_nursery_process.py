@@ -26,7 +26,8 @@ from stream.clock import SystemClock
 
 def run_nursery() -> None:
     """Be the nursery until stdin ends and the last child has: one line of JSON per event."""
-    living: set[int] = set()
+    living: dict[int, int] = {}
+    born = 0
     is_open = True
     while is_open or living:
         if is_open and select.select([0], [], [], 0.02)[0]:
@@ -40,15 +41,15 @@ def run_nursery() -> None:
                     if wanted["mutant"]:
                         MUTANTS[wanted["mutant"]]()
                     _run_to_the_end(main, wanted["arguments"])
-                living.add(pid)
+                living[pid] = born
+                born += 1
                 _tell(born=pid)
         elif not is_open:
             time.sleep(0.02)
         for pid in list(living):
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                living.discard(pid)
-                _tell(ended=pid, code=os.waitstatus_to_exitcode(status))
+                _tell(ended=living.pop(pid), code=os.waitstatus_to_exitcode(status))
 
 
 def _run_to_the_end(main: Callable[[list[str]], object], arguments: list[str]) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from crash_checks import Verdict, bronze_hashes, committed_messages, judge_case
-from crash_stage import Case, Stage
+from crash_stage import PATIENCE_SECONDS, Case, Stage
 from crash_windows import Window
 
 MAX_RESTARTS = 5
@@ -88,7 +88,7 @@ def _stop(case: Case) -> list[int]:
     )
     for child in living:
         child.send(signal.SIGTERM)
-    return [child.wait(60) for child in living]
+    return [child.wait(PATIENCE_SECONDS) for child in living]
 
 
 def _are_shards_ended(case: Case) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from crash_checks import bronze_hashes, uncommitted_bronze
 from crash_nursery import Child
-from crash_stage import Case
+from crash_stage import PATIENCE_SECONDS, Case
 
 from stream.bar_keeper import NUMBER, TABLE
 from stream.prove import prove
@@ -54,7 +54,7 @@ def acknowledgement_lost(case: Case, hit: int) -> None:
     """The same with a process that lives and is told that the PUT failed: it ends by itself."""
     child = case.start(f"bronze-put-done=error@{hit}")
     case.wait_fired(child, "bronze-put-done: error")
-    assert child.wait(60) == 1, child.words()
+    assert child.wait(PATIENCE_SECONDS) == 1, child.words()
     assert uncommitted_bronze(case), "every Bronze object is committed"
 
 
@@ -72,7 +72,7 @@ def bronze_not_silver(case: Case, hit: int) -> None:
 
     case.wait(is_settled, "no Bronze object without a commit")
     child.send(signal.SIGKILL)
-    assert child.wait(60) == -signal.SIGKILL, child.words()
+    assert child.wait(PATIENCE_SECONDS) == -signal.SIGKILL, child.words()
     assert uncommitted_bronze(case), "every Bronze object is committed"
 
 
@@ -144,7 +144,7 @@ def compaction_overtaken(case: Case, hit: int) -> None:
     before = len(case.entries())
     case.wait(lambda: len(case.entries()) > before, "no commit meanwhile")
     compaction.send(signal.SIGCONT)
-    assert compaction.wait(60) == 0, compaction.words()
+    assert compaction.wait(PATIENCE_SECONDS) == 0, compaction.words()
     assert any(entry.kind == "compact" for entry in case.entries())
     _go_on(case, child)
 

@@ -61,7 +61,7 @@ class Run:
                 seed=self.seed,
                 reshards=self.name == RESHARDS,
             )
-        except AssertionError as error:
+        except (AssertionError, TimeoutError) as error:
             return str(error)
 
 
