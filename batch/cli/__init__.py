@@ -10,12 +10,14 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from stream.allocators import keep_memory_small
 from stream.cli import headrace
 from stream.cli.failure import run_command
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    keep_memory_small()
     sys.exit(run_command(headrace, arguments))
 
 

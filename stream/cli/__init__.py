@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import click
 
+from stream.allocators import keep_memory_small
 from stream.cli.failure import run_command
 
 
@@ -33,6 +34,7 @@ def headrace() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    keep_memory_small()
     sys.exit(run_command(headrace, arguments))
 
 

@@ -49,6 +49,7 @@ CALL_RULES = {
         r"^os\.(environ|getenv|putenv)$",
         (
             "stream/settings.py",
+            "stream/allocators.py",  # before pyarrow, which settings import, is imported
             "infra/judges/enforced.py",  # stands in for an AWS account
             "batch/aws/lineage.py",  # a Lambda function: it starts fast, without pydantic
         ),
