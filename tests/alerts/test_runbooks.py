@@ -11,6 +11,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -131,6 +132,9 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for feed in streamed_feeds():  # `check` wants them all
                 create_stream(settings.stream_name(feed), 1)
             assert run("headrace produce trades --rate 1000 --seconds 2") == 0
+            until = time.monotonic() + 90
+            while run("headrace lag trades") and time.monotonic() < until:
+                time.sleep(0.5)  # its first commit makes the tables
             yield home
         finally:
             patch.setenv("HEADRACE_HOME", str(home))
