@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="begin no run after so many minutes")
     parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the emulator ends with this
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     began = time.monotonic()
     rows: dict[tuple[str, str], Row] = {}
     is_right = True
@@ -135,6 +135,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not row.count(found):
                     is_right = False
                     _complain(run, found)
+        except KeyboardInterrupt:
+            print("ended early: what was played until then", file=sys.stderr)
+            is_right = False
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             stage.close()
