@@ -32,6 +32,10 @@ DISK_ADVICE = {
 MEMORY_ADVICE = (
     "give the process more (a dataflow needs 512 MB) and start it again, nothing committed is lost"
 )
+THREAD_ADVICE = (
+    "memory or the number of processes (`ulimit -u`, a container's pids limit) is used up; raise "
+    "it and start again, nothing committed is lost"
+)
 
 
 def run_command(command: click.Command, arguments: Sequence[str] | None = None) -> int:
@@ -77,12 +81,28 @@ def describe(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in DISK_ADVICE:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{DISK_ADVICE[error.errno]}"
-    if isinstance(error, MemoryError):  # pyarrow's and numpy's are among them
+    if _lacks_memory(error):
         return f"out of memory{_place(error)}: {MEMORY_ADVICE}"
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return f"no thread could be started{_place(error)}: {THREAD_ADVICE}"
     first_line = str(error).strip().partition("\n")[0]
     return (
         f"unexpected {type(error).__name__}: {first_line}{_place(error)} "
         "(a defect of headrace; HEADRACE_LOG_LEVEL=DEBUG shows the traceback)"
+    )
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    """Some library says it in its own words, or hides it behind an error of its own.
+
+    >>> _lacks_memory(MemoryError()), _lacks_memory(ValueError("memory"))
+    (True, False)
+    """
+    cause = error.__cause__ or error.__context__
+    return (
+        isinstance(error, MemoryError)  # pyarrow's and numpy's are among them
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (cause is not None and _lacks_memory(cause))
     )
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-from botocore.parsers import JSONParser, ResponseParserFactory
+from botocore.parsers import JSONParser, ResponseParserError, ResponseParserFactory
 
 from stream.slices import RECORD_SCHEMA
 from stream.sources.aggregation import AGGREGATED, split_aggregated
@@ -49,9 +49,13 @@ class RecordParserFactory(ResponseParserFactory):
 
 
 def parse_get_records(body: bytes) -> dict[str, Any]:
-    """The answer's fields; `Records` is a batch of `slices.RECORD_SCHEMA`."""
-    answer: dict[str, Any] = orjson.loads(body)
-    raw = answer.get("Records") or []
+    """The answer's fields; `Records` is a batch of `slices.RECORD_SCHEMA`.
+
+    Raises: MemoryError; ResponseParserError for what is no such answer (a proxy's page, a body that
+    was cut short): callers ask again. Without this check `{}` would read as a shard's end.
+    """
+    answer = _load(body)
+    raw = answer["Records"]
     records = build_records(
         [a2b_base64(r["Data"]) for r in raw],
         [r["SequenceNumber"] for r in raw],
@@ -107,6 +111,18 @@ def parse_timestamp(value: float | str | datetime) -> float:
         return float(value)
     except ValueError:
         return datetime.fromisoformat(str(value)).timestamp()
+
+
+def _load(body: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if str(error).startswith("Not enough memory"):
+            raise MemoryError(str(error)) from error
+        raise ResponseParserError(f"GetRecords answered what is no JSON: {error}") from error
+    if not isinstance(answer, dict) or not isinstance(answer.get("Records"), list):
+        raise ResponseParserError(f"GetRecords answered without Records: {body[:100]!r}")
+    return answer
 
 
 def _split_aggregated(

@@ -18,7 +18,7 @@ from typing import Any
 import botocore.session
 import orjson
 import pyarrow as pa
-from botocore.parsers import JSONParser
+from botocore.parsers import JSONParser, ResponseParserError
 
 from stream.errors import FatalError
 from stream.lake.entries import POSITIONS, Entry, Head
@@ -75,13 +75,13 @@ def seal(body: bytes) -> bytes:
 def check_get_records(data: bytes) -> None:
     """A GetRecords answer: whatever botocore's own parser reads, we read the same."""
     parsed = None
-    with suppress(ValueError, KeyError, TypeError):
+    with suppress(ValueError, KeyError, TypeError, ResponseParserError):
         parsed = parse_get_records(data)
     if parsed is None:
         return
     batch = parsed["Records"]
     batch.validate(full=True)
-    raw = orjson.loads(data).get("Records") or []
+    raw = orjson.loads(data)["Records"]
     if any(base64.b64decode(r["Data"]).startswith(AGGREGATED) for r in raw):
         return
     try:

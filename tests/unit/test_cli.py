@@ -182,6 +182,18 @@ def test_description_of_lost_memory_is_no_defect_and_names_what_is_needed():
     )
 
 
+def test_description_of_lost_memory_behind_another_error_is_no_defect():
+    error = ValueError("cannot read")
+    error.__cause__ = MemoryError()
+    assert describe(error).startswith("out of memory")
+
+
+def test_description_of_no_more_threads_names_both_limits():
+    text = describe(RuntimeError("can't start new thread"))
+    assert "memory or the number of processes" in text
+    assert "defect" not in text
+
+
 def test_description_of_a_defect_is_one_line():
     assert "\n" not in describe(ValueError("one\ntwo"))
 

@@ -11,7 +11,7 @@ import botocore.session
 import orjson
 import pytest
 from aws_kinesis_agg.aggregator import RecordAggregator
-from botocore.parsers import ResponseParserFactory
+from botocore.parsers import ResponseParserError, ResponseParserFactory
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,11 +84,29 @@ def test_parse_get_records_builds_the_record_schema() -> None:
 
 
 def test_parse_get_records_of_a_closed_shard_has_no_cursor() -> None:
-    for body in (answer(NextShardIterator=None), answer(), b'{"NextShardIterator":null}'):
+    for body in (answer(NextShardIterator=None), answer()):
         parsed = parse_get_records(body)
         assert parsed["NextShardIterator"] is None
         assert parsed["Records"].num_rows == 0
         assert parsed["Records"].schema.equals(RECORD_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"null", b'{"Records":null}', b"<html>busy</html>", answer()[:-1]]
+)
+def test_parse_get_records_of_no_answer_is_no_end_of_the_shard(body: bytes) -> None:
+    with pytest.raises(ResponseParserError, match="GetRecords answered"):
+        parse_get_records(body)
+
+
+def test_parse_get_records_without_memory_is_no_bad_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(body: bytes) -> Any:
+        text = "Not enough memory to allocate buffer for parsing"  # orjson's own words
+        raise orjson.JSONDecodeError(text, body.decode(), 0)
+
+    monkeypatch.setattr(orjson, "loads", no_memory)
+    with pytest.raises(MemoryError):
+        parse_get_records(answer())
 
 
 def test_parse_get_records_without_a_partition_key_keeps_the_record() -> None:
