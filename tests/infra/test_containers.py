@@ -24,7 +24,7 @@ from components.environment import environment
 from components.health import PULSE_SECONDS, http_health, pulse_health
 from grants import Grant, distinct
 from stream.errors import ConfigError
-from stream.heartbeat import Heartbeat
+from stream.heartbeat import Heartbeat, pulse_path
 from stream.observe.metrics import STALE_PULSE_SECONDS
 from stream.settings import Settings
 
@@ -338,10 +338,11 @@ def run_check(health: Health, home: Path | None = None) -> int:
     return subprocess.run(["/bin/sh", "-c", command], check=False, capture_output=True).returncode
 
 
-def test_a_fresh_pulse_is_healthy_a_stale_or_missing_one_is_not(tmp_path):
-    health = pulse_health("trades")
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_fresh_pulse_is_healthy_a_stale_or_missing_one_is_not(index, tmp_path):
+    health = pulse_health("trades", index)
     assert run_check(health, tmp_path) != 0, "no pulse"
-    file = tmp_path / "run" / "feed-trades.json"
+    file = pulse_path(tmp_path, "trades", index)
     beat = {"epoch_age_seconds": 1.0, "tally": {}, "shards": []}
     pulse = Heartbeat(file, "trades", lambda: beat)
     pulse.start()
