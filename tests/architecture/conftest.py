@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,15 +84,12 @@ def root() -> Path:
 def texts() -> dict[str, str]:
     """Every text file of the tree that could be committed."""
     found = {}
-    for path in sorted(ROOT.rglob("*")):
-        inside = path.relative_to(ROOT)
-        if not path.is_file() or any(_is_skipped(part) for part in inside.parts):
-            continue
-        try:
-            found[str(inside)] = path.read_text()
-        except UnicodeDecodeError:
-            continue
-    return found
+    for folder, folders, names in os.walk(ROOT):  # .venv is not walked: a second of CPU, and more
+        folders[:] = [name for name in folders if not _is_skipped(name)]
+        for path in (Path(folder, name) for name in names if not _is_skipped(name)):
+            with suppress(UnicodeDecodeError):
+                found[str(path.relative_to(ROOT))] = path.read_text()
+    return dict(sorted(found.items()))
 
 
 def _is_skipped(part: str) -> bool:
