@@ -34,7 +34,7 @@ test: $(DEV) $(POLICIES)/.tools ## The fast tests; options: make test ARGS="-k s
 	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 slow: $(DEV) ## The tests that need minutes: crashes, README commands
-	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n 2 --dist loadfile --durations 20 $(ARGS)
+	@PATH="$$PWD/$(MONGO):$$PATH" $(BIN)/pytest -m slow -n $(WORKERS) --dist loadfile --durations 20 $(ARGS)
 
 # A server that speaks MongoDB's protocol, for the extract's tests. In an environment of its own: it
 # is no dependency of ours, and has another licence (GPL-2.0).
