@@ -84,11 +84,12 @@ def root() -> Path:
 def texts() -> dict[str, str]:
     """Every text file of the tree that could be committed."""
     found = {}
-    for folder, folders, names in os.walk(ROOT):  # .venv is not walked: a second of CPU, and more
-        folders[:] = [name for name in folders if not _is_skipped(name)]
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if not _is_skipped(name)]  # .venv is not walked
         for path in (Path(folder, name) for name in names if not _is_skipped(name)):
-            with suppress(UnicodeDecodeError):
-                found[str(path.relative_to(ROOT))] = path.read_text()
+            if path.is_file():  # no socket, and no link to what is gone
+                with suppress(UnicodeDecodeError):
+                    found[str(path.relative_to(ROOT))] = path.read_text()
     return dict(sorted(found.items()))
 
 
